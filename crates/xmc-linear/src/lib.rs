@@ -1,0 +1,1 @@
+//! How do label trees and linear rankers learn and search?

@@ -11,6 +11,7 @@
 pub mod buffer;
 pub mod csr;
 pub mod dataset;
+pub mod dense;
 pub mod error;
 pub mod filter;
 pub mod formats;
@@ -22,6 +23,7 @@ pub mod topk;
 
 pub use buffer::Buffer;
 pub use csr::{Csr, CsrBuilder, Row};
+pub use dense::Dense;
 pub use error::{Error, Result};
 pub use labels::{LabelId, LabelSet};
 pub use topk::TopK;

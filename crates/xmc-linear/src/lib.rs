@@ -1,1 +1,15 @@
 //! How do label trees and linear rankers learn and search?
+//!
+//! Training flows from top to bottom of this list:
+//! * [`features`]: what a row looks like: a sparse part, and a dense part beside it;
+//! * [`label_features`]: what a label looks like (PIFA and others);
+//! * [`cluster`]: labels to a [`tree`];
+
+pub mod cluster;
+pub mod features;
+pub mod label_features;
+pub mod tree;
+
+pub use features::Features;
+pub use tree::Tree;
+pub use xmc_data::{Error, Result};

@@ -117,8 +117,8 @@ impl Csr {
         }
         for i in 0..self.rows {
             let row = self.row(i);
-            if let Some(w) = row.indices.windows(2).find(|w| w[0] >= w[1]) {
-                return shape(format!("row {i}: column {} follows {}; ids must rise strictly", w[1], w[0]));
+            if let Some(&[a, b]) = row.indices.array_windows().find(|[a, b]| a >= b) {
+                return shape(format!("row {i}: column {b} follows {a}; ids must rise strictly"));
             }
             if row.indices.last().is_some_and(|&c| c as usize >= self.cols) {
                 let last = row.indices[row.len() - 1];

@@ -71,7 +71,9 @@ impl Csr {
             let norm = row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
             if norm > 0.0 {
                 let inverse = (1.0 / norm) as f32;
-                row.iter_mut().for_each(|v| *v *= inverse);
+                for v in row {
+                    *v *= inverse;
+                }
             }
         }
     }
@@ -176,7 +178,9 @@ mod tests {
         // Small integers, so that sums are exact in f32 in any order.
         vec(vec((0..cols as u32, -4i8..5), 0..6), rows).prop_map(move |rows| {
             let mut b = CsrBuilder::new();
-            rows.into_iter().for_each(|r| b.push(r.into_iter().map(|(c, v)| (c, f32::from(v)))));
+            for r in rows {
+                b.push(r.into_iter().map(|(c, v)| (c, f32::from(v))));
+            }
             b.finish(cols).unwrap()
         })
     }
@@ -224,7 +228,7 @@ mod tests {
         assert!(why(vec![0, 2, 2], vec![1, 1], vec![1.0, 1.0]).contains("row 0: column 1 follows 1"));
         assert!(why(vec![0, 0, 1], vec![3], vec![1.0]).contains("row 1: column 3 is outside the 3 columns"));
         assert!(why(vec![0, 0, 1], vec![2], vec![f32::NAN]).contains("row 1: value NaN"));
-        assert!(why(vec![0, 2, 1], vec![2], vec![1.0]).contains("row 0"));
+        assert!(why(vec![0, 2, 1], vec![2], vec![1.0]).contains("row 1"));
         assert!(why(vec![0, 1, 2], vec![2], vec![1.0]).contains("end at 2"));
     }
 }

@@ -1,30 +1,24 @@
 //! Label ids and label names.
 
 use std::collections::HashMap;
-use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::strings::Strings;
 
 /// Index of a label, from 0; a newtype because rows, features and tree nodes are `u32` too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LabelId(pub u32);
 
-/// The names of all labels, in id order, as one text and offsets: two allocations for millions of labels.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The names of all labels, in id order. Names may repeat: real vocabularies have labels that differ only in their
+/// identifier, and a model must still give back each of them.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct LabelSet {
-    text: String,
-    /// `[L + 1]` byte offsets into `text`.
-    offsets: Vec<u64>,
+    names: Strings,
 }
 
 impl LabelSet {
     /// Collects names in id order.
     pub fn new<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Self {
-        let mut set = LabelSet { text: String::new(), offsets: vec![0] };
-        for name in names {
-            set.push(name.as_ref());
-        }
-        set
+        LabelSet { names: Strings::new(names) }
     }
 
     /// Names `0`, `1`, … for data that has ids only.
@@ -34,46 +28,54 @@ impl LabelSet {
 
     /// Appends a name and returns its id.
     pub fn push(&mut self, name: &str) -> LabelId {
-        if self.offsets.is_empty() {
-            self.offsets.push(0);
-        }
-        self.text.push_str(name);
-        self.offsets.push(self.text.len() as u64);
+        self.names.push(name);
         LabelId((self.len() - 1) as u32)
     }
 
     /// Number of labels L.
     pub fn len(&self) -> usize {
-        self.offsets.len().saturating_sub(1)
+        self.names.len()
     }
 
     /// True if there is no label.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.names.is_empty()
     }
 
     /// Name of a label, if the id exists.
     pub fn get(&self, id: LabelId) -> Option<&str> {
         let l = id.0 as usize;
-        let (start, end) = (*self.offsets.get(l)?, *self.offsets.get(l + 1)?);
-        self.text.get(start as usize..end as usize)
+        (l < self.len()).then(|| self.names.get(l))
     }
 
     /// All names in id order.
-    pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.offsets.windows(2).map(|w| self.text.get(w[0] as usize..w[1] as usize).unwrap_or(""))
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.names.iter()
     }
 
-    /// Name to id; an error names the first duplicate with its line.
-    pub fn index(&self, path: &Path) -> Result<HashMap<&str, LabelId>> {
+    /// The names as texts, for saving them or making features of them.
+    pub fn names(&self) -> &Strings {
+        &self.names
+    }
+
+    /// Name to id; of labels with one name the first.
+    pub fn index(&self) -> HashMap<&str, LabelId> {
         let mut ids = HashMap::with_capacity(self.len());
         for (l, name) in self.iter().enumerate() {
-            if let Some(LabelId(first)) = ids.insert(name, LabelId(l as u32)) {
-                let expected = format!("label names that differ (line {} has the same)", first + 1);
-                return Err(Error::parse(path, l as u64 + 1, name, expected));
-            }
+            ids.entry(name).or_insert(LabelId(l as u32));
         }
-        Ok(ids)
+        ids
+    }
+
+    /// Number of labels whose name an earlier label has already.
+    pub fn repeated(&self) -> usize {
+        self.len() - self.index().len()
+    }
+}
+
+impl From<Strings> for LabelSet {
+    fn from(names: Strings) -> Self {
+        LabelSet { names }
     }
 }
 
@@ -93,9 +95,10 @@ mod tests {
     }
 
     #[test]
-    fn a_duplicate_name_is_reported_with_both_lines() {
+    fn a_repeated_name_is_kept_counted_and_found_under_its_first_id() {
         let set = LabelSet::new(["a", "b", "a"]);
-        let message = set.index(Path::new("Y.txt")).map(|_| ()).unwrap_err().to_string();
-        assert_eq!(message, "Y.txt:3: found `a`, expected label names that differ (line 1 has the same)");
+        assert_eq!(set.repeated(), 1);
+        assert_eq!(set.index()["a"], LabelId(0));
+        assert_eq!(set.get(LabelId(2)), Some("a"));
     }
 }

@@ -18,6 +18,7 @@ pub mod formats;
 pub mod inspect;
 pub mod labels;
 pub mod metrics;
+pub mod strings;
 pub mod text;
 pub mod topk;
 
@@ -26,4 +27,5 @@ pub use csr::{Csr, CsrBuilder, Row};
 pub use dense::Dense;
 pub use error::{Error, Result};
 pub use labels::{LabelId, LabelSet};
+pub use strings::Strings;
 pub use topk::TopK;

@@ -1,0 +1,131 @@
+//! Which rows and features does one parent's training see? A compact copy of its own. (spec: XR-Linear, 9 rows 4-6)
+//!
+//! A parent deep in the tree has a few hundred rows with a few thousand features out of millions. Renumbering both
+//! gives weights that fit the second-level cache and no scan over features that do not occur. Local feature ids run
+//! by falling frequency, so the hot weights are neighbours.
+
+use crate::features::Features;
+
+/// Rows of one parent, renumbered.
+#[derive(Debug)]
+pub struct SubProblem {
+    /// `[rows + 1]`
+    indptr: Vec<usize>,
+    /// Local feature ids, each below `global.len()`; the solver's kernels rely on it.
+    features: Vec<u32>,
+    values: Vec<f32>,
+    /// Local to global feature id, sparse features only.
+    global: Vec<u32>,
+    /// Dense block of the rows, `[rows, d_dense]`.
+    dense: Vec<f32>,
+    dense_cols: usize,
+    /// Squared norms of the rows.
+    norms2: Vec<f32>,
+    /// Rows that train every child; those behind are positives of single children only.
+    matched: usize,
+}
+
+/// What `SubProblem::new` needs once per thread: numbers per feature, all zero between uses.
+#[derive(Debug)]
+pub struct Renumbering {
+    /// Count of a feature, then its local id + 1.
+    counts: Vec<u32>,
+}
+
+impl Renumbering {
+    /// For matrices with `cols` sparse features.
+    pub fn new(cols: usize) -> Self {
+        Renumbering { counts: vec![0; cols] }
+    }
+}
+
+impl SubProblem {
+    /// Copies `rows` of `x`; the first `matched` of them train every child.
+    pub fn new(x: &Features, rows: &[u32], matched: usize, renumbering: &mut Renumbering) -> Self {
+        let counts = &mut renumbering.counts;
+        let mut global = Vec::new();
+        let mut nnz = 0;
+        for &r in rows {
+            let row = x.sparse().row(r as usize);
+            nnz += row.len();
+            for &f in row.indices {
+                let count = &mut counts[f as usize];
+                if *count == 0 {
+                    global.push(f);
+                }
+                *count += 1;
+            }
+        }
+        global.sort_unstable_by_key(|&f| (u32::MAX - counts[f as usize], f));
+        for (local, &f) in global.iter().enumerate() {
+            counts[f as usize] = local as u32 + 1;
+        }
+        let mut indptr = Vec::with_capacity(rows.len() + 1);
+        indptr.push(0);
+        let (mut features, mut values) = (Vec::with_capacity(nnz), Vec::with_capacity(nnz));
+        let mut dense = Vec::with_capacity(rows.len() * x.dense_cols());
+        let mut norms2 = Vec::with_capacity(rows.len());
+        for &r in rows {
+            let (row, block) = (x.sparse().row(r as usize), x.dense_row(r as usize));
+            features.extend(row.indices.iter().map(|&f| counts[f as usize] - 1));
+            values.extend_from_slice(row.values);
+            dense.extend_from_slice(block);
+            indptr.push(features.len());
+            norms2.push(row.values.iter().chain(block).map(|v| v * v).sum());
+        }
+        for &f in &global {
+            counts[f as usize] = 0;
+        }
+        SubProblem { indptr, features, values, global, dense, dense_cols: x.dense_cols(), norms2, matched }
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.norms2.len()
+    }
+
+    /// How many rows, from the first, train every child.
+    pub fn matched(&self) -> usize {
+        self.matched
+    }
+
+    /// Local features, sparse and dense.
+    pub fn features(&self) -> usize {
+        self.global.len() + self.dense_cols
+    }
+
+    /// Local sparse features; the dense ones have the ids behind them.
+    pub fn sparse_features(&self) -> usize {
+        self.global.len()
+    }
+
+    /// Global id of a local sparse feature.
+    pub fn global(&self) -> &[u32] {
+        &self.global
+    }
+
+    /// Local features and values of row `i`.
+    #[inline(always)]
+    pub(crate) fn row(&self, i: usize) -> (&[u32], &[f32]) {
+        let range = self.indptr[i]..self.indptr[i + 1];
+        (&self.features[range.clone()], &self.values[range])
+    }
+
+    /// Dense block of row `i`.
+    #[inline(always)]
+    pub(crate) fn dense_row(&self, i: usize) -> &[f32] {
+        &self.dense[i * self.dense_cols..(i + 1) * self.dense_cols]
+    }
+
+    /// |x_i|^2.
+    #[inline(always)]
+    pub(crate) fn norm2(&self, i: usize) -> f32 {
+        self.norms2[i]
+    }
+
+    /// Bytes that training this parent takes at its peak, from its rows and entries: the copy, sixteen lanes of
+    /// dual variables per row and of weights per feature.
+    pub fn bytes(rows: u64, nnz: u64, features: u64, dense_cols: u64) -> u64 {
+        rows * (16 + 136 + 4 * dense_cols) + 8 * nnz + features * 68 + 64 * dense_cols
+    }
+}

@@ -49,6 +49,11 @@ impl Features {
         self.dense.as_ref()
     }
 
+    /// The two parts themselves.
+    pub fn into_parts(self) -> (Csr, Option<Dense>) {
+        (self.sparse, self.dense)
+    }
+
     /// Dense part of row `i`; empty without one.
     pub fn dense_row(&self, i: usize) -> &[f32] {
         self.dense.as_ref().map_or(&[], |d| d.row(i))

@@ -1,1 +1,36 @@
-//! To be written.
+//! Which labels belong together? From label rows to a [`Tree`].
+//!
+//! * [`Method::Balanced`]: labels are halved again and again by 2-means until every group holds at most
+//!   `max_leaf_size`; `branching` then says how many of these halvings one level of the tree spans.
+//!   XR-Linear (PECOS), algorithm 1; the same groups as libpecos for the same seed.
+//! * a tree that the user brings: [`Tree::from_parents`].
+//!
+//! The same seed gives the same tree at any number of threads.
+
+mod balanced;
+mod config;
+mod random;
+mod rows;
+mod split;
+mod sums;
+
+pub use config::{ClusterConfig, Method};
+
+use xmc_data::Result;
+
+use crate::features::Features;
+use crate::tree::Tree;
+
+/// Grows the tree of the labels whose rows are `z [L, d]`; no more labels than `max_leaf_size` give a flat tree.
+pub fn build_tree(z: &Features, config: &ClusterConfig, seed: u64) -> Result<Tree> {
+    config.check()?;
+    if z.rows() <= config.max_leaf_size {
+        return Ok(Tree::flat(z.rows()));
+    }
+    match config.method {
+        Method::Balanced => balanced::grow_tree(z, config, seed),
+    }
+}
+
+#[cfg(test)]
+mod tests;

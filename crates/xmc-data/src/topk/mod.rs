@@ -1,4 +1,6 @@
-//! Predictions: for every row its best labels with scores.
+//! Predictions: for every row its best labels with scores; [`ensemble`] merges those of several models.
+
+pub mod ensemble;
 
 use std::cmp::Ordering;
 
@@ -54,6 +56,11 @@ impl TopK {
     /// Number of rows n.
     pub fn rows(&self) -> usize {
         self.indptr.len().saturating_sub(1)
+    }
+
+    /// Number of predictions of the longest row.
+    pub fn longest(&self) -> usize {
+        self.indptr.windows(2).map(|w| w[1] - w[0]).max().unwrap_or(0) as usize
     }
 
     /// Predictions of row `i`, best first.

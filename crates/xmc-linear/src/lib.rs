@@ -4,18 +4,29 @@
 //! * [`features`]: what a row looks like: a sparse part, and a dense part beside it;
 //! * [`label_features`]: what a label looks like (PIFA and others);
 //! * [`cluster`]: labels to a [`tree`];
+//! * [`targets`] and [`negatives`]: which rows train which nodes;
 //! * [`subproblem`] and [`solver`]: one parent's rankers, sixteen labels at a time;
-//! * [`post_processor`]: margins to scores.
+//! * [`ranker`]: all levels of the tree;
+//! * [`store`]: the model in memory and on disk;
+//! * [`post_processor`] and [`search`]: margins to scores, and the best labels of a row.
 
 pub mod cluster;
 pub mod features;
 pub mod label_features;
+pub mod negatives;
 pub mod post_processor;
+pub mod ranker;
+pub mod search;
 pub mod solver;
+pub mod store;
 pub mod subproblem;
+pub mod targets;
 pub mod tree;
 
 pub use features::Features;
 pub use post_processor::PostProcessor;
+pub use ranker::RankerConfig;
+pub use search::{Query, Searcher};
+pub use store::TreeModel;
 pub use tree::Tree;
 pub use xmc_data::{Error, Result};

@@ -50,7 +50,7 @@ impl<'a> Row<'a> {
     }
 
     /// `(column, value)` in rising column order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (u32, f32)> + 'a {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (u32, f32)> + use<'a> {
         self.indices.iter().copied().zip(self.values.iter().copied())
     }
 

@@ -16,7 +16,6 @@ mod lanes;
 mod logistic;
 
 use serde::{Deserialize, Serialize};
-use xmc_data::{Error, Result};
 
 use self::hinge::Hinge;
 pub use self::lanes::LANES;
@@ -54,29 +53,6 @@ pub struct SolverParams {
     pub threshold: f32,
     /// At most this many weights are kept for one label; 0 for all.
     pub max_nonzeros: usize,
-}
-
-impl SolverParams {
-    /// Refuses values that have no meaning.
-    pub fn check(&self) -> Result<()> {
-        let positive = |key: &str, v: f32| match v > 0.0 && v.is_finite() {
-            true => Ok(()),
-            false => Err(Error::config(key, v, "a number above 0")),
-        };
-        let not_negative = |key: &str, v: f32| match v >= 0.0 && v.is_finite() {
-            true => Ok(()),
-            false => Err(Error::config(key, v, "a number from 0")),
-        };
-        positive("cost_positive", self.cost_positive)?;
-        positive("cost_negative", self.cost_negative)?;
-        positive("epsilon", self.epsilon)?;
-        not_negative("bias", self.bias)?;
-        not_negative("threshold", self.threshold)?;
-        if self.max_iterations == 0 {
-            return Err(Error::config("max_iterations", 0, "a number from 1"));
-        }
-        Ok(())
-    }
 }
 
 /// One child to be trained on its parent's rows.

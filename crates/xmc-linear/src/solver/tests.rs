@@ -172,15 +172,3 @@ fn a_cap_keeps_the_largest_weights_and_a_threshold_drops_the_small() {
         assert_eq!(size(cut), sizes.iter().filter(|&&s| s >= 0.2).count());
     }
 }
-
-#[test]
-fn settings_without_meaning_are_refused_by_name() {
-    let p = params(Loss::Hinge, 0.1);
-    let why = |p: SolverParams| p.check().unwrap_err().to_string();
-    assert_eq!(why(SolverParams { epsilon: 0.0, ..p }), "`epsilon` = 0: expected a number above 0");
-    assert!(why(SolverParams { cost_positive: -1.0, ..p }).contains("cost_positive"));
-    assert!(why(SolverParams { cost_negative: f32::NAN, ..p }).contains("cost_negative"));
-    assert!(why(SolverParams { bias: -0.5, ..p }).contains("bias"));
-    assert!(why(SolverParams { threshold: f32::INFINITY, ..p }).contains("threshold"));
-    assert!(why(SolverParams { max_iterations: 0, ..p }).contains("max_iterations"));
-}

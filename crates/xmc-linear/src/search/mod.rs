@@ -1,0 +1,101 @@
+//! Which labels score best for a row? (spec: XR-Linear, 6 and 14)
+//!
+//! Three ways down the tree, all on the same product of a row with a chunk:
+//! * [`Searcher::beam`]: level by level, keeping the best nodes of each;
+//! * [`Searcher::exact`]: best node first; stops when no open node can hold a label among the best k;
+//! * [`Searcher::score_labels`]: only the labels asked for.
+//!
+//! Where a child cannot score above its parent, a chunk whose parent is below the k-th best candidate so far is not
+//! even multiplied, in the beam too: its result stays the same, its cost falls by several times.
+//!
+//! A searcher keeps its buffers: after the first queries, none allocates.
+
+mod beam;
+mod best;
+mod exact;
+mod given;
+mod product;
+
+use xmc_data::Row;
+
+use self::best::Best;
+use self::exact::Open;
+use self::product::Product;
+use crate::features::Features;
+use crate::post_processor::PostProcessor;
+use crate::store::TreeModel;
+
+/// A row to be labelled.
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'a> {
+    /// Sparse features; ids that the model does not know are ignored.
+    pub sparse: Row<'a>,
+    /// Dense features, as many as the model has.
+    pub dense: &'a [f32],
+}
+
+impl<'a> Query<'a> {
+    /// Row `i` of `x`.
+    pub fn of(x: &'a Features, i: usize) -> Self {
+        Query { sparse: x.sparse().row(i), dense: x.dense_row(i) }
+    }
+}
+
+impl<'a> From<Row<'a>> for Query<'a> {
+    fn from(sparse: Row<'a>) -> Self {
+        Query { sparse, dense: &[] }
+    }
+}
+
+/// How to search; the model's own settings hold where nothing is given.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SearchOptions {
+    /// Nodes kept at inner levels.
+    pub beam_size: Option<usize>,
+    /// Labels returned.
+    pub top_k: Option<usize>,
+    /// From margins to scores, at every level.
+    pub post_processor: Option<PostProcessor>,
+}
+
+/// Searches one model; one searcher per thread.
+#[derive(Debug)]
+pub struct Searcher<'m> {
+    model: &'m TreeModel,
+    product: Product,
+    best: Best,
+    /// Nodes of the level at hand, best first.
+    nodes: Vec<(u32, f32)>,
+    open: Vec<Open>,
+    /// Leaf position of every label, made when first needed.
+    leaves: Vec<u32>,
+    /// Nodes that lead to given labels, per level.
+    paths: Vec<Vec<(u32, f32)>>,
+}
+
+impl<'m> Searcher<'m> {
+    /// A searcher with empty buffers.
+    pub fn new(model: &'m TreeModel) -> Self {
+        Searcher {
+            model,
+            product: Product::default(),
+            best: Best::default(),
+            nodes: Vec::new(),
+            open: Vec::new(),
+            leaves: Vec::new(),
+            paths: Vec::new(),
+        }
+    }
+
+    /// Score of the root, by the post-processor of the first level.
+    fn root(&self, options: &SearchOptions) -> f32 {
+        self.post_processor(0, options).root()
+    }
+
+    fn post_processor(&self, t: usize, options: &SearchOptions) -> PostProcessor {
+        options.post_processor.unwrap_or(self.model.levels[t].post_processor)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,56 @@
+//! How are a tree and its rankers laid out, in memory and on disk? (MSCM, arXiv 2106.02697; spec: XR-Linear, 6.3)
+//!
+//! The weights of the children of one parent are a *chunk*, stored by feature: for every feature that any child
+//! uses, the children (`cols`) and their weights (`values`). Search walks a query's features through a chunk and adds
+//! whole rows into one accumulator per child.
+//!
+//! A chunk finds a feature's row through buckets of 2^shift consecutive feature ids. A bucket knows its first row and
+//! first entry; each of its few rows is one word: the low bits of the feature id and the number of entries.
+//!
+//! ```text
+//! feature ─ >> shift ─► bucket {row, entry} ─ scan words {low, len} ─► cols[entry..], values[entry..]
+//! ```
+//!
+//! Most chunks are `Narrow`: at most 255 children and buckets of 2^8 ids at most, which makes 2 bytes per row and 1
+//! per column id; `Wide` doubles both. With f16 values a weight costs about 3.5 bytes where CSC takes 8.
+//!
+//! On disk ([`TreeModel::save`], [`TreeModel::open`]) the same arrays stand one after the other in one file and are
+//! used from the map as they are: opening costs the header and a checksum.
+
+mod chunk;
+mod file;
+mod level;
+
+pub use self::chunk::{Chunk, ChunkWeights, LevelBuilder};
+pub(crate) use self::level::{Bucket, Rows, Values, Word, widen};
+pub use self::level::{Level, Packing, Precision};
+use crate::tree::Tree;
+
+/// A tree with a ranker at every level.
+#[derive(Clone, Debug)]
+pub struct TreeModel {
+    pub(crate) tree: Tree,
+    pub(crate) levels: Vec<Level>,
+    /// Sparse features; dense features follow them.
+    pub(crate) sparse_features: usize,
+    pub(crate) dense_features: usize,
+    /// Value of the constant feature.
+    pub(crate) bias: f32,
+}
+
+impl TreeModel {
+    /// The tree.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Weights of every level, from the root down.
+    pub fn levels(&self) -> &[Level] {
+        &self.levels
+    }
+
+    /// Sparse and dense features that a row may have.
+    pub fn features(&self) -> (usize, usize) {
+        (self.sparse_features, self.dense_features)
+    }
+}

@@ -260,7 +260,9 @@ pub fn train(
         });
         let level = |(task, chunks): (&LevelTask, Vec<Chunk>)| {
             let mut builder = LevelBuilder::new(task.packing, config.weights);
-            chunks.into_iter().for_each(|chunk| builder.push(chunk));
+            for chunk in chunks {
+                builder.push(chunk);
+            }
             builder.finish(task.params.post_processor, task.params.keep)
         };
         let levels: Vec<_> = batch.iter().zip(chunks).map(level).collect();

@@ -36,7 +36,9 @@ impl RelevanceNorm {
                 RelevanceNorm::Max => row.iter().fold(0f32, |a, &v| a.max(v)),
             };
             if size > 0.0 {
-                row.iter_mut().for_each(|v| *v /= size);
+                for v in row {
+                    *v /= size;
+                }
             }
         }
     }

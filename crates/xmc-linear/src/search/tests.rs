@@ -22,7 +22,7 @@ fn data(seed: u64) -> (Features, Csr) {
     let (mut x, mut y) = (CsrBuilder::new(), CsrBuilder::new());
     let mut dense = Vec::new();
     for _ in 0..ROWS {
-        let labels: Vec<u32> = (0..1 + rng.next_u32() % 3).map(|_| rng.next_u32() % LABELS as u32).collect();
+        let labels: Vec<u32> = (0..=rng.next_u32() % 3).map(|_| rng.next_u32() % LABELS as u32).collect();
         let noise: Vec<u32> = (0..3).map(|_| rng.next_u32() % FEATURES as u32).collect();
         let hints = labels.iter().flat_map(|&l| [(2 * l, 0.5), (2 * l + 1, 0.25)]);
         x.push(hints.chain(noise.into_iter().map(|f| (f, 0.2))));

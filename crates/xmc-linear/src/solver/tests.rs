@@ -55,9 +55,10 @@ fn global_weights(x: &Features, sub: &SubProblem, column: &Column) -> Vec<f64> {
     let mut w = vec![0.0; x.cols() + 1];
     for &(f, v) in &column.weights {
         let f = f as usize;
-        let at = match f < sub.sparse_features() {
-            true => sub.global()[f] as usize,
-            false => x.sparse().cols() + f - sub.sparse_features(),
+        let at = if f < sub.sparse_features() {
+            sub.global()[f] as usize
+        } else {
+            x.sparse().cols() + f - sub.sparse_features()
         };
         w[at] = f64::from(v);
     }
@@ -91,7 +92,9 @@ fn primal(x: &Features, child: &Child, p: &SolverParams, rows: usize, w: &[f64])
             Loss::Logistic => ((-margin).exp().ln_1p(), -1.0 / (1.0 + margin.exp())),
         };
         objective += c * loss;
-        row.iter().for_each(|&(f, v)| gradient[f] += c * slope * y * v);
+        for &(f, v) in &row {
+            gradient[f] += c * slope * y * v;
+        }
     }
     (objective, gradient)
 }

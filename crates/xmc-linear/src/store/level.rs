@@ -31,7 +31,7 @@ impl Packing {
     /// Narrow where the widest parent allows it, unless so many features would need more buckets than rows.
     pub fn for_level(widest: usize, sparse_features: usize) -> Self {
         // 4,096 buckets of 2^8 features are 32 KB in every chunk.
-        if widest <= u8::MAX as usize && sparse_features <= 4096 << 8 {
+        if widest <= Packing::Narrow.most_children() && sparse_features <= 4096 << 8 {
             Packing::Narrow
         } else {
             Packing::Wide

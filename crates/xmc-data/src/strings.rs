@@ -228,6 +228,9 @@ mod tests {
     }
 
     proptest! {
+        // Each case writes and syncs files.
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
         #[test]
         fn texts_come_back_from_memory_and_from_disk(
             texts in proptest::collection::vec(".{0,12}", 0..20),

@@ -9,6 +9,7 @@ use rand::Rng;
 use rand_pcg::Pcg32;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
+use super::quantile::quantile;
 use super::ranking::Ratio;
 
 /// Interval in percent of each cell of `groups` `[groups][cells]`; empty without groups or resamples.
@@ -50,25 +51,9 @@ fn resample(groups: &[Vec<Ratio>], num_cells: usize, seed: u64, number: u64) -> 
     sums.into_iter().map(Ratio::percent).collect()
 }
 
-/// Linear interpolation between the order statistics, as numpy does.
-fn quantile(sorted: &[f64], q: f64) -> f64 {
-    let at = q * (sorted.len() - 1) as f64;
-    let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
-    low + (high - low) * at.fract()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn quantiles_lie_between_the_order_statistics() {
-        let sorted = [0.0, 1.0, 4.0];
-        assert_eq!(quantile(&sorted, 0.0), 0.0);
-        assert_eq!(quantile(&sorted, 0.25), 0.5);
-        assert_eq!(quantile(&sorted, 0.75), 2.5);
-        assert_eq!(quantile(&sorted, 1.0), 4.0);
-    }
 
     #[test]
     fn the_interval_of_a_coin_is_that_of_the_binomial() {

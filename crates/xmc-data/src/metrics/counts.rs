@@ -6,6 +6,17 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::csr::Csr;
+
+/// Number of rows of each label, `[L]`; a stored value above 0 is a label. O(nnz).
+pub fn label_counts(y: &Csr) -> Vec<u32> {
+    let mut counts = vec![0; y.cols()];
+    for (&label, _) in y.indices().iter().zip(y.values()).filter(|&(_, &value)| value > 0.0) {
+        counts[label as usize] += 1;
+    }
+    counts
+}
+
 /// Counts while rows are added.
 #[derive(Debug)]
 pub(super) struct LabelCounts {

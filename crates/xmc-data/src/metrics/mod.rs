@@ -42,10 +42,12 @@ mod bands;
 mod bootstrap;
 mod counts;
 mod propensity;
+pub(crate) mod quantile;
 mod ranking;
 mod report;
 
 pub use bands::{Band, Bands, PerBand};
+pub use counts::label_counts;
 pub use propensity::Propensity;
 pub use report::{BandScores, Report, Values};
 

@@ -1,0 +1,91 @@
+//! How often does each term occur in each text? The first pass of learning a vocabulary, and the only one over texts.
+//!
+//! Fixed chunks of rows number their terms on their own, in parallel, so each works within its core's cache. Time is
+//! O(occurrences); a chunk keeps 8 bytes for every distinct term of every row.
+
+use rayon::iter::ParallelIterator;
+use rayon::slice::ParallelSlice;
+
+use super::analyze::{Analysis, Analyzer};
+use super::intern::{Interner, Terms, key_within, spread};
+use crate::strings::Strings;
+
+/// Texts and bytes after which a chunk ends: its vocabulary should fit the cache of one core.
+const CHUNK_ROWS: usize = 4096;
+const CHUNK_BYTES: usize = 1 << 24;
+
+/// Parts of the hash space, by its four highest bits: vocabularies are merged part by part.
+pub(super) const PARTS: usize = 16;
+
+/// Terms of some consecutive texts under numbers of their own.
+pub(super) struct Chunk {
+    pub(super) terms: Terms,
+    /// Texts of the chunk that each term occurs in.
+    pub(super) df: Vec<u32>,
+    /// All occurrences of each term.
+    pub(super) total: Vec<u64>,
+    /// Numbers of the terms of each part.
+    pub(super) parts: Vec<Vec<u32>>,
+    /// Where each row ends in `ids` and `counts`.
+    pub(super) ends: Vec<usize>,
+    /// Distinct terms of each row, in the order of their first occurrence.
+    pub(super) ids: Vec<u32>,
+    /// How often each occurs in its row.
+    pub(super) counts: Vec<f32>,
+}
+
+/// Counts the terms of all texts, chunk by chunk.
+pub(super) fn count(analyzer: &Analyzer, texts: &Strings) -> Vec<Chunk> {
+    let mut starts = vec![0];
+    let mut bytes = 0;
+    for (row, text) in texts.iter().enumerate() {
+        bytes += text.len();
+        if row + 1 - starts[starts.len() - 1] == CHUNK_ROWS || bytes >= CHUNK_BYTES {
+            starts.push(row + 1);
+            bytes = 0;
+        }
+    }
+    starts.push(texts.len());
+    starts.par_windows(2).map(|rows| Chunk::new(analyzer, texts, rows[0], rows[1])).collect()
+}
+
+impl Chunk {
+    fn new(analyzer: &Analyzer, texts: &Strings, start: usize, end: usize) -> Self {
+        let mut memory = Analysis::default();
+        let mut interner = Interner::default();
+        let (mut ends, mut ids, mut counts) = (Vec::with_capacity(end - start), Vec::new(), Vec::new());
+        for row in start..end {
+            let first = ids.len();
+            analyzer.terms(texts.get(row), &mut memory, |bytes, from, to| {
+                let (id, place) = interner.entry(key_within(bytes, from, to), &bytes[from..to]);
+                // The note of a term is its place in the last row that had it: still there means counted already.
+                let at = first + *place as usize;
+                if ids.get(at) == Some(&id) {
+                    counts[at] += 1.0;
+                } else {
+                    *place = (ids.len() - first) as u32;
+                    ids.push(id);
+                    counts.push(1.0);
+                }
+            });
+            ends.push(ids.len());
+        }
+        let terms = interner.into_terms();
+        let (mut df, mut total) = (vec![0u32; terms.len()], vec![0u64; terms.len()]);
+        for (&id, &count) in ids.iter().zip(&counts) {
+            df[id as usize] += 1;
+            total[id as usize] += count as u64;
+        }
+        let mut parts = vec![Vec::new(); PARTS];
+        for id in 0..terms.len() {
+            parts[part_of(terms.key(id))].push(id as u32);
+        }
+        ids.shrink_to_fit();
+        counts.shrink_to_fit();
+        Chunk { terms, df, total, parts, ends, ids, counts }
+    }
+}
+
+fn part_of(key: u64) -> usize {
+    (spread(key) >> 60) as usize
+}

@@ -8,12 +8,14 @@
 //! * [`subproblem`] and [`solver`]: one parent's rankers, sixteen labels at a time;
 //! * [`ranker`]: all levels of the tree;
 //! * [`store`]: the model in memory and on disk;
-//! * [`post_processor`] and [`search`]: margins to scores, and the best labels of a row.
+//! * [`post_processor`] and [`search`]: margins to scores, and the best labels of a row;
+//! * [`pecos`]: models trained by libpecos.
 
 pub mod cluster;
 pub mod features;
 pub mod label_features;
 pub mod negatives;
+pub mod pecos;
 pub mod post_processor;
 pub mod ranker;
 pub mod search;

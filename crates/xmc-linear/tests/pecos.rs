@@ -1,0 +1,234 @@
+//! Models of libpecos against what libpecos predicts with them (made by `scripts/golden/pecos_model.py`).
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use xmc_data::Csr;
+use xmc_data::formats::npz;
+use xmc_linear::search::{SearchOptions, Searcher};
+use xmc_linear::{TreeModel, pecos};
+
+const MODELS: [&str; 10] = [
+    "default",
+    "sigmoid_deep",
+    "noop",
+    "no_bias",
+    "half_bias_log",
+    "one_level",
+    "scattered",
+    "scattered_mmap",
+    "pruned",
+    "pruned_mmap",
+];
+
+type Ranked = Vec<(u32, f32)>;
+
+#[derive(Deserialize)]
+struct Expected {
+    stored_settings: Vec<Ranked>,
+    top: Vec<Top>,
+    selected: Vec<Ranked>,
+}
+
+#[derive(Deserialize)]
+struct Top {
+    beam: usize,
+    k: usize,
+    rows: Vec<Ranked>,
+}
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pecos").join(name)
+}
+
+fn load(name: &str) -> (TreeModel, Csr, Expected) {
+    let text = fs::read(golden(&format!("{}.json", name.trim_end_matches("_mmap")))).unwrap();
+    let rows = npz::read(&golden("X.npz")).unwrap();
+    (pecos::open(&golden(name)).unwrap(), rows, serde_json::from_slice(&text).unwrap())
+}
+
+fn close(a: f32, b: f32) -> bool {
+    (a - b).abs() <= 1e-5 * b.abs().max(1.0)
+}
+
+/// Same scores at every rank and the same labels, where no other label has the same score.
+fn assert_same(got: &[(u32, f32)], expected: &Ranked, scores: &[f32], context: &str) {
+    assert_eq!(got.len(), expected.len(), "{context}");
+    for (rank, (g, e)) in got.iter().zip(expected).enumerate() {
+        assert!(close(g.1, e.1), "{context}, rank {rank}: score {} for {}", g.1, e.1);
+        let tied = (scores[g.0 as usize] - scores[e.0 as usize]).abs() <= 1e-6;
+        assert!(g.0 == e.0 || tied, "{context}, rank {rank}: label {} for {}", g.0, e.0);
+    }
+}
+
+#[test]
+fn a_beam_finds_the_labels_that_libpecos_finds() {
+    for name in MODELS {
+        let (model, x, expected) = load(name);
+        let labels: Vec<u32> = (0..model.tree().num_labels() as u32).collect();
+        let mut searcher = Searcher::new(&model);
+        let mut scores = Vec::new();
+        for (i, row) in x.iter().enumerate() {
+            searcher.score_labels(row.into(), &labels, &SearchOptions::default(), &mut scores);
+            let stored = searcher.beam(row.into(), &SearchOptions::default());
+            assert_same(stored, &expected.stored_settings[i], &scores, &format!("{name}, row {i}"));
+            for top in &expected.top {
+                let options = SearchOptions {
+                    beam_size: Some(top.beam),
+                    top_k: Some(top.k),
+                    ..SearchOptions::default()
+                };
+                let context = format!("{name}, row {i}, beam {}, k {}", top.beam, top.k);
+                assert_same(searcher.beam(row.into(), &options), &top.rows[i], &scores, &context);
+            }
+        }
+    }
+}
+
+#[test]
+fn given_labels_score_as_in_libpecos() {
+    for name in MODELS {
+        let (model, x, expected) = load(name);
+        let mut searcher = Searcher::new(&model);
+        let mut scores = Vec::new();
+        let mut compared = 0;
+        for (row, pairs) in x.iter().zip(&expected.selected) {
+            let labels: Vec<u32> = pairs.iter().map(|p| p.0).collect();
+            searcher.score_labels(row.into(), &labels, &SearchOptions::default(), &mut scores);
+            for (&score, pair) in scores.iter().zip(pairs) {
+                assert!(close(score, pair.1), "{name}, label {}: {score} for {}", pair.0, pair.1);
+                compared += 1;
+            }
+        }
+        assert!(compared > 5);
+    }
+}
+
+#[test]
+fn both_forms_of_a_model_are_the_same_model() {
+    for name in ["scattered", "pruned"] {
+        let (npz, x, _) = load(name);
+        let (mmap, _, _) = load(&format!("{name}_mmap"));
+        assert_eq!(npz.tree(), mmap.tree());
+        let (mut a, mut b) = (Searcher::new(&npz), Searcher::new(&mmap));
+        for row in x.iter() {
+            let options = SearchOptions { top_k: Some(100), ..SearchOptions::default() };
+            assert_eq!(a.beam(row.into(), &options), b.beam(row.into(), &options));
+        }
+    }
+}
+
+#[test]
+fn pruned_labels_stay_in_the_label_space_but_in_no_leaf() {
+    for name in ["pruned", "pruned_mmap"] {
+        let (model, _, _) = load(name);
+        let (leaves, labels) = (model.tree().labels(), model.tree().num_labels());
+        assert!(leaves.len() < labels && leaves.iter().all(|l| l % 3 != 0 && *l > 30));
+        assert_eq!(labels, load("default").0.tree().num_labels());
+    }
+}
+
+#[test]
+fn the_ranker_folder_alone_opens_too() {
+    assert!(pecos::is_pecos_model(&golden("default")));
+    assert!(pecos::is_pecos_model(&golden("default/ranker")));
+    assert!(!pecos::is_pecos_model(&golden("default/ranker/0.model")));
+    assert_eq!(pecos::open(&golden("default/ranker")).unwrap().tree(), load("default").0.tree());
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// Damages a copy of a model; the message of opening it must name the file and the problem.
+fn assert_named(name: &str, damage: impl Fn(&Path), file: &str, problem: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&golden(name), folder.path());
+    damage(&folder.path().join("ranker"));
+    let message = pecos::open(folder.path()).unwrap_err().to_string();
+    assert!(message.contains(file) && message.contains(problem), "{message}");
+}
+
+fn replace(file: &Path, from: &str, to: &str) {
+    let text = fs::read_to_string(file).unwrap();
+    assert!(text.contains(from));
+    fs::write(file, text.replace(from, to)).unwrap();
+}
+
+fn put(from: &Path, to: &Path) {
+    fs::copy(from, to).unwrap();
+}
+
+#[test]
+fn damaged_settings_are_named() {
+    assert_named("default", |r| fs::remove_file(r.join("param.json")).unwrap(), "", "not an XR-Linear model");
+    assert_named(
+        "default",
+        |r| fs::remove_dir_all(r.join("2.model")).unwrap(),
+        "ranker",
+        "no folder 2.model",
+    );
+    let change = |from: &'static str, to: &'static str, problem: &str| {
+        let file = "1.model/param.json";
+        assert_named("default", |r| replace(&r.join(file), from, to), file, problem);
+    };
+    change("{", "", "not as libpecos writes it");
+    change("l3-hinge", "l3-hing", "`post_processor` = l3-hing: expected noop");
+    change("\"only_topk\": 10", "\"only_topk\": 0", "only_topk is 0");
+    change("\"bias\": 1.0", "\"bias\": \"1\"", "not as libpecos writes it");
+}
+
+#[test]
+fn matrices_that_do_not_fit_are_named() {
+    let w = "1.model/W.npz";
+    assert_named("default", |r| fs::remove_file(r.join(w)).unwrap(), w, "No such file");
+    let other = |r: &Path, file: &str| put(&r.join("2.model").join(file), &r.join("1.model").join(file));
+    assert_named("default", |r| other(r, "C.npz"), "1.model/C.npz", "rows, but W.npz has 16 columns");
+    let both = |r: &Path| ["C.npz", "W.npz"].iter().for_each(|file| other(r, file));
+    assert_named("default", both, "1.model", "hang below 16 others, but the level above has 4");
+    let narrow = golden("no_bias/ranker/1.model/W.npz");
+    assert_named(
+        "default",
+        |r| put(&narrow, &r.join(w)),
+        "1.model",
+        "99 features, but the first level has 100",
+    );
+    let cut = |r: &Path| {
+        let file = r.join("1.model/W.mmap_store");
+        let bytes = fs::read(&file).unwrap();
+        fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+    };
+    assert_named("pruned_mmap", cut, "1.model/W.mmap_store", "truncated or damaged: its last bytes");
+}
+
+#[test]
+fn no_damaged_byte_of_a_store_makes_opening_or_searching_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&golden("pruned_mmap"), folder.path());
+    let x = npz::read(&golden("X.npz")).unwrap();
+    for file in ["W.mmap_store", "perm.mmap_store"] {
+        let path = folder.path().join("ranker/2.model").join(file);
+        let sound = fs::read(&path).unwrap();
+        for at in (0..sound.len()).step_by(7) {
+            let mut bytes = sound.clone();
+            bytes[at] ^= 0x81;
+            fs::write(&path, &bytes).unwrap();
+            if let Ok(model) = pecos::open(folder.path()) {
+                Searcher::new(&model).beam(x.row(0).into(), &SearchOptions::default());
+            }
+        }
+        fs::write(&path, &sound).unwrap();
+    }
+}

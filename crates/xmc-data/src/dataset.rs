@@ -14,10 +14,12 @@
 
 mod folder;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use crate::csr::Csr;
 use crate::error::{Error, Result};
+use crate::formats::import::{self, ImportOptions};
 use crate::formats::source::Packing;
 use crate::labels::LabelSet;
 use crate::strings::Strings;
@@ -50,17 +52,13 @@ pub struct Part {
     pub filter: Vec<(u32, u32)>,
 }
 
-impl Part {
-    /// Number of rows n.
-    pub fn rows(&self) -> usize {
-        self.y.rows()
-    }
-}
-
 impl Dataset {
-    /// Opens a folder of the layout above.
+    /// Opens a folder of the layout above, or any single file that [`import`] understands.
     pub fn open(path: &Path) -> Result<Self> {
-        folder::open(path)
+        if path.is_dir() {
+            return folder::open(path);
+        }
+        import::load(&[path.to_owned()], &ImportOptions::default()).map(|(data, _summary)| data)
     }
 
     /// Writes a folder of the layout above with plain text files; see [`Dataset::save_packed`].
@@ -114,6 +112,28 @@ impl Dataset {
 }
 
 impl Part {
+    /// Number of rows n.
+    pub fn rows(&self) -> usize {
+        self.y.rows()
+    }
+
+    /// The given rows in the given order, each once.
+    ///
+    /// # Panics
+    /// If a row does not exist.
+    pub fn select(&self, rows: &[u32]) -> Part {
+        let new_ids: HashMap<u32, u32> = rows.iter().zip(0..).map(|(&old, new)| (old, new)).collect();
+        let mut filter: Vec<(u32, u32)> =
+            self.filter.iter().filter_map(|(row, label)| Some((*new_ids.get(row)?, *label))).collect();
+        filter.sort_unstable();
+        Part {
+            texts: self.texts.as_ref().map(|texts| texts.select(rows)),
+            features: self.features.as_ref().map(|x| x.select_rows(rows)),
+            y: self.y.select_rows(rows),
+            filter,
+        }
+    }
+
     /// What does not fit together, in words.
     fn check(&self, num_labels: usize) -> std::result::Result<(), String> {
         let n = self.y.rows();
@@ -137,4 +157,18 @@ impl Part {
             None => Ok(()),
         }
     }
+}
+
+/// More labels than this without names are a damaged count: names alone would take gigabytes.
+const MAX_NUMBERED: usize = 100_000_000;
+
+/// Names for labels that have none.
+pub(crate) fn numbered_labels(path: &Path, num_labels: usize) -> Result<LabelSet> {
+    if num_labels > MAX_NUMBERED {
+        return Err(Error::file(
+            path,
+            format!("{num_labels} labels without names: damaged, or give their names"),
+        ));
+    }
+    Ok(LabelSet::numbered(num_labels))
 }

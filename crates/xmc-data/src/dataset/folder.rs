@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Dataset, Part};
+use super::{Dataset, Part, numbered_labels};
 use crate::csr::Csr;
 use crate::error::{Error, Result};
 use crate::filter;
@@ -38,7 +38,6 @@ const LABELS: &[&str] = &["raw/Y.txt"];
 
 /// Reads a folder, both sides at once.
 pub(super) fn open(dir: &Path) -> Result<Dataset> {
-    fs::read_dir(dir).map_err(Error::io(dir))?;
     let (train, test) = rayon::join(|| read_side(dir, &TRAIN), || read_side(dir, &TEST));
     let Some(train) = train? else {
         return Err(Error::file(dir, format!("no training labels: looked for {}", spellings(TRAIN.y))));
@@ -52,7 +51,7 @@ pub(super) fn open(dir: &Path) -> Result<Dataset> {
             }
             LabelSet::from(names)
         }
-        None => LabelSet::numbered(train.y.cols()),
+        None => numbered_labels(dir, train.y.cols())?,
     };
     Dataset::new(dir, labels, train, test)
 }

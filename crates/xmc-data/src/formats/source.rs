@@ -20,7 +20,7 @@ const BUFFER: usize = 1 << 17;
 /// Higher levels save a tenth of the size for ten times the time and 100 MB of memory.
 const ZSTD_LEVEL: i32 = 9;
 /// UTF-8 byte-order mark, as Windows programs write it.
-const MARK: &[u8] = "\u{feff}".as_bytes();
+pub(crate) const MARK: &[u8] = "\u{feff}".as_bytes();
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
 const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 

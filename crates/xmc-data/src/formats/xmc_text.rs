@@ -5,16 +5,21 @@
 //! features and one for labels. All ids count from 0. The `n`, `d` and `L` of the first line are checked, not trusted:
 //! memory follows the lines that are really there.
 
-use std::io::{self, Write};
+use std::io::{self, BufRead, Write};
 use std::path::Path;
 
-use super::source::{Lines, open_lines, write_text};
+use super::source::{Lines, open_bytes, open_lines, write_text};
 use crate::csr::{Csr, CsrBuilder, Row};
 use crate::error::{Error, Result};
 
 /// Features `[n, d]` and labels `[n, L]` of one file.
 pub fn read(path: &Path) -> Result<(Csr, Csr)> {
-    let mut lines = open_lines(path)?;
+    from_reader(path, open_bytes(path)?)
+}
+
+/// As [`read`] for bytes that are open already; `path` is for messages.
+pub fn from_reader(path: &Path, reader: Box<dyn BufRead + Send>) -> Result<(Csr, Csr)> {
+    let mut lines = Lines::new(path, reader);
     let [n, d, num_labels] = header(&mut lines, "`n d L`: the numbers of rows, features and labels")?;
     let (mut x, mut y) = (CsrBuilder::new(), CsrBuilder::new());
     let (mut features, mut labels) = (Vec::new(), Vec::new());

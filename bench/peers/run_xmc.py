@@ -47,7 +47,7 @@ def run(command):
 
 
 def train(args):
-    command = [args.xmc, "train", "xr-linear", "--quiet", "--data", args.data, "--out", args.model]
+    command = [args.xmc, "train", "xr-linear", "--quiet", "--no-evaluation", "--data", args.data, "--out", args.model]
     command += ["--threads", str(args.threads), "--set", "features=given"]
     command += [word for setting in args.set for word in ("--set", setting)]
     _, figures = run(command)
@@ -63,7 +63,7 @@ def predict(args):
         measure.report(**json.loads(run(command)[0].splitlines()[-1]))
     else:
         command = [args.xmc, "predict", args.model, "--quiet", "--input", test, "--top-k", str(args.top_k)]
-        command += ["--threads", str(args.threads), "--format", "npz", "--output", args.output]
+        command += ["--beam", str(args.beam), "--threads", str(args.threads), "--format", "npz", "--output", args.output]
         measure.report(peak_rss_mb=run(command)[1]["peak_rss_mb"])
 
 

@@ -5,11 +5,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
 use serde::Deserialize;
-use xmc_data::Csr;
 use xmc_data::formats::npz;
+use xmc_data::{Csr, CsrBuilder};
 use xmc_linear::search::{SearchOptions, Searcher};
-use xmc_linear::{TreeModel, pecos};
+use xmc_linear::{PostProcessor, TreeModel, pecos};
 
 const MODELS: [&str; 10] = [
     "default",
@@ -230,5 +231,88 @@ fn no_damaged_byte_of_a_store_makes_opening_or_searching_panic() {
             }
         }
         fs::write(&path, &sound).unwrap();
+    }
+}
+
+const FEATURES: usize = 6;
+const QUERY: [f32; FEATURES] = [0.5, 0.0, -1.0, 0.25, 0.0, 2.0];
+
+/// A level as a plain table.
+#[derive(Clone, Debug)]
+struct Level {
+    /// Parent of every node; pruned nodes have none.
+    parents: Vec<Option<u32>>,
+    /// `[nodes][features + 1]`, the bias last.
+    weights: Vec<Vec<f32>>,
+    bias: f32,
+    post_processor: &'static str,
+}
+
+fn level(nodes: usize, above: usize) -> impl Strategy<Value = Level> {
+    let parent = prop_oneof![9 => (0..above as u32).prop_map(Some), 1 => Just(None)];
+    let weight = prop_oneof![Just(0.0f32), -2.0f32..2.0];
+    let weights = prop::collection::vec(prop::collection::vec(weight, FEATURES + 1), nodes);
+    let bias = prop_oneof![Just(-1.0f32), Just(0.5), Just(1.0)];
+    let name = prop_oneof![Just("l3-hinge"), Just("sigmoid"), Just("noop")];
+    (prop::collection::vec(parent, nodes), weights, bias, name)
+        .prop_map(|(parents, weights, bias, post_processor)| Level { parents, weights, bias, post_processor })
+}
+
+/// Writes the level as libpecos does.
+fn write(level: &Level, above: usize, folder: &Path) {
+    fs::create_dir_all(folder).unwrap();
+    let (mut w, mut c) = (CsrBuilder::new(), CsrBuilder::new());
+    let rows = if level.bias > 0.0 { FEATURES + 1 } else { FEATURES };
+    for (weights, parent) in level.weights.iter().zip(&level.parents) {
+        w.push(weights.iter().take(rows).enumerate().filter(|e| *e.1 != 0.0).map(|(f, &v)| (f as u32, v)));
+        c.push(parent.iter().map(|&p| (p, 1.0)));
+    }
+    npz::write(&folder.join("W.npz"), &w.finish(rows).unwrap().transpose()).unwrap();
+    npz::write(&folder.join("C.npz"), &c.finish(above).unwrap()).unwrap();
+    let (bias, name) = (level.bias, level.post_processor);
+    let json = format!(
+        r#"{{"model": "MLModel", "bias": {bias}, "pred_kwargs": {{"only_topk": 5, "post_processor": "{name}"}}}}"#
+    );
+    fs::write(folder.join("param.json"), json).unwrap();
+}
+
+/// Scores of all nodes of a level; nothing for nodes that were pruned, or whose parent was.
+fn scores(level: &Level, above: &[Option<f32>]) -> Vec<Option<f32>> {
+    let p: PostProcessor = level.post_processor.parse().unwrap();
+    let node = |(parent, weights): (&Option<u32>, &Vec<f32>)| {
+        let parent = above[(*parent)? as usize]?;
+        let margin: f32 = QUERY.iter().zip(weights).map(|(x, w)| x * w).sum();
+        Some(p.combine(parent, p.transform(margin + level.bias.max(0.0) * weights[FEATURES])))
+    };
+    level.parents.iter().zip(&level.weights).map(node).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_numbering_of_nodes_gives_the_scores_of_the_formula(
+        a in level(3, 1), b in level(7, 3), c in level(15, 7),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let ranker = folder.path().join("ranker");
+        let (mut expected, mut above) = (vec![Some(1.0)], 1);
+        for (t, level) in [a, b, c].iter().enumerate() {
+            write(level, above, &ranker.join(format!("{t}.model")));
+            expected = scores(level, &expected);
+            above = level.parents.len();
+        }
+        fs::write(ranker.join("param.json"), r#"{"model": "HierarchicalMLModel", "depth": 3}"#).unwrap();
+        let model = pecos::open(folder.path()).unwrap();
+        prop_assert_eq!(model.tree().num_labels(), 15);
+        let features: Vec<(u32, f32)> = (0..).zip(QUERY).filter(|e| e.1 != 0.0).collect();
+        let mut x = CsrBuilder::new();
+        x.push(features);
+        let x = x.finish(FEATURES).unwrap();
+        let labels: Vec<u32> = (0..15).collect();
+        let mut got = Vec::new();
+        Searcher::new(&model).score_labels(x.row(0).into(), &labels, &SearchOptions::default(), &mut got);
+        for (&g, e) in got.iter().zip(&expected) {
+            prop_assert!(close(g, e.unwrap_or(f32::NEG_INFINITY)) || g == e.unwrap_or(f32::NEG_INFINITY));
+        }
     }
 }

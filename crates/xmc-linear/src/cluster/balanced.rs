@@ -11,31 +11,29 @@ use xmc_data::{Error, Result};
 use super::config::ClusterConfig;
 use super::random::Draws;
 use super::rows::Rows;
-use super::split::{lower_and_upper, split};
-use super::sums::scale_for;
+use super::split::split;
+use super::sums::Units;
 use crate::features::Features;
 use crate::tree::Tree;
 
-/// Groups of at most this part of all entries get a compact copy of their rows.
+/// Groups of at most this many entries (half a gigabyte) get a compact copy of their rows.
+const COMPACT_ENTRIES: usize = 1 << 26;
+/// Groups of at most this part of all entries do in any case.
 const COMPACT_SHARE: usize = 8;
-/// Groups of at most this many entries always do.
-const COMPACT_ENTRIES: usize = 1 << 20;
 
 /// The tree over more than `max_leaf_size` labels.
 pub(super) fn grow_tree(z: &Features, config: &ClusterConfig, seed: u64) -> Result<Tree> {
     let halvings = halvings(z.rows(), config.max_leaf_size)?;
     let mut draws = Draws::new((seed ^ (seed >> 32)) as u32);
+    let mut labels = vec![0; z.rows()];
     let largest = z.sparse().values().iter().fold(0f32, |most, v| most.max(v.abs()));
     let grower = Grower {
         config,
-        scale: scale_for(largest, z.rows()),
+        units: Units::new(largest, z.rows()),
         seeds: (0..2usize << halvings).map(|_| draws.next_u32()).collect(),
-        compact: (z.sparse().nnz() / COMPACT_SHARE).max(COMPACT_ENTRIES),
+        most_compact: (z.sparse().nnz() / COMPACT_SHARE).max(COMPACT_ENTRIES),
     };
-    let mut labels = vec![0; z.rows()];
-    let all = Rows::all(z);
-    let all = if all.entries() <= grower.compact { all.select_all() } else { all };
-    grower.grow(all, 1, &mut labels);
+    grower.grow(Rows::all(z, grower.units, grower.most_compact), 1, &mut labels);
     Tree::new(offsets(z.rows(), halvings, config), labels, z.rows())
 }
 
@@ -85,12 +83,11 @@ fn offsets(num_labels: usize, halvings: u32, config: &ClusterConfig) -> Vec<Vec<
 /// What all groups share.
 struct Grower<'a> {
     config: &'a ClusterConfig,
-    /// Unit of the sums.
-    scale: f32,
+    units: Units,
     /// Seed of each group by its heap number.
     seeds: Vec<u32>,
     /// Groups of at most this many entries are copied.
-    compact: usize,
+    most_compact: usize,
 }
 
 impl Grower<'_> {
@@ -100,23 +97,18 @@ impl Grower<'_> {
             labels.copy_from_slice(rows.ids());
             return;
         }
-        let right = split(&rows, self.seeds[number], self.scale, self.config);
-        let (lower, upper) = lower_and_upper(&right);
-        let (left_labels, right_labels) = labels.split_at_mut(lower.len());
+        let halves = split(&rows, self.seeds[number], self.units, self.config);
+        let (left_labels, right_labels) = labels.split_at_mut(halves.left.len());
         if 4 * number >= self.seeds.len() {
-            rows.copy_ids(&lower, left_labels);
-            rows.copy_ids(&upper, right_labels);
+            rows.copy_ids(&halves.left, left_labels);
+            rows.copy_ids(&halves.right, right_labels);
             return;
         }
-        let child = |positions: &[u32]| {
-            if rows.entries_of(positions) <= self.compact {
-                rows.compact(positions)
-            } else {
-                rows.view(positions)
-            }
-        };
-        let (left, right) = rayon::join(|| child(&lower), || child(&upper));
-        drop((rows, lower, upper));
+        let (left, right) = rayon::join(
+            || rows.select(&halves.left, halves.left_total, self.most_compact),
+            || rows.select(&halves.right, halves.right_total, self.most_compact),
+        );
+        drop((rows, halves.left, halves.right));
         rayon::join(
             || self.grow(left, 2 * number, left_labels),
             || self.grow(right, 2 * number + 1, right_labels),

@@ -8,7 +8,9 @@
 //! The same seed gives the same tree at any number of threads.
 
 mod balanced;
+mod compact;
 mod config;
+mod dot;
 mod random;
 mod rows;
 mod split;

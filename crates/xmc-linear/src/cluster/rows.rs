@@ -1,27 +1,31 @@
 //! The rows of one group of labels.
 //!
-//! A large group is a list of rows of the whole matrix. A small one has its own copy: features are renumbered so that
-//! centroids are short arrays that stay in the cache, and a feature that only one row of the group has is dropped.
-//! Such a feature meets nothing but itself, so all that k-means needs of it is its square: `own`.
+//! A huge group is a list of rows of the whole matrix. Any other has its own copy: features are renumbered, the most
+//! frequent first, so that centroids are short arrays whose busy part stays in the first-level cache, and a feature
+//! that only one row of the group has is dropped. Such a feature meets nothing but itself, so all that k-means needs of
+//! it is its square: `own`.
 
 use rayon::iter::{IndexedParallelIterator, ParallelIterator};
 use rayon::slice::ParallelSliceMut;
 use xmc_data::{Csr, Dense, Row};
 
+use super::compact::Compact;
+use super::dot::{dot, gather};
+use super::sums::Units;
 use crate::features::Features;
 
 /// Rows a parallel task works on.
 const ROWS_PER_TASK: usize = 1024;
 /// Work below this many entries is not divided.
 pub(super) const PARALLEL_ENTRIES: usize = 1 << 16;
-/// A dropped feature.
-const DROPPED: u32 = u32::MAX;
 
 /// The rows of a group, in rising order of label ids.
 pub(super) struct Rows<'a> {
     ids: Vec<u32>,
     sparse: Sparse<'a>,
     dense: Option<&'a Dense>,
+    /// Sum of the sparse parts in [`Units`], by feature.
+    total: Vec<i64>,
 }
 
 enum Sparse<'a> {
@@ -30,83 +34,41 @@ enum Sparse<'a> {
     Compact(Compact),
 }
 
-/// A copy without the features that only one row has.
-struct Compact {
-    /// Row offsets, `[m + 1]`.
-    ends: Vec<usize>,
-    indices: Vec<u32>,
-    values: Vec<f32>,
-    /// Sum of squares of the dropped features of each row.
-    own: Vec<f32>,
-    num_features: usize,
-}
-
 impl<'a> Rows<'a> {
-    /// All rows of `z`.
-    pub(super) fn all(z: &'a Features) -> Self {
-        Rows { ids: (0..z.rows() as u32).collect(), sparse: Sparse::View(z.sparse()), dense: z.dense() }
+    /// All rows of `z`, as a compact copy if they have at most `most_compact` entries.
+    pub(super) fn all(z: &'a Features, units: Units, most_compact: usize) -> Self {
+        let mut total = vec![0; z.sparse().cols()];
+        for (&f, &v) in z.sparse().indices().iter().zip(z.sparse().values()) {
+            total[f as usize] += units.of(v);
+        }
+        let positions: Vec<u32> = (0..z.rows() as u32).collect();
+        let view = Rows {
+            ids: positions.clone(),
+            sparse: Sparse::View(z.sparse()),
+            dense: z.dense(),
+            total: Vec::new(),
+        };
+        view.select(&positions, total, most_compact)
     }
 
-    /// The same rows as a compact copy.
-    pub(super) fn select_all(&self) -> Self {
-        self.compact(&(0..self.len() as u32).collect::<Vec<_>>())
-    }
-
-    /// The rows at `positions`, still as a view if this is one.
-    pub(super) fn view(&self, positions: &[u32]) -> Self {
-        match self.sparse {
-            Sparse::View(matrix) => Rows {
-                ids: positions.iter().map(|&p| self.ids[p as usize]).collect(),
-                sparse: Sparse::View(matrix),
-                dense: self.dense,
-            },
-            Sparse::Compact(_) => self.compact(positions),
-        }
-    }
-
-    /// The rows at `positions` with renumbered features.
-    pub(super) fn compact(&self, positions: &[u32]) -> Self {
-        // How many of the rows have each feature; then its new number.
-        let mut number = vec![0u32; self.num_features()];
-        for &p in positions {
-            for &f in self.row(p as usize).indices {
-                number[f as usize] += 1;
-            }
-        }
-        let (mut num_features, mut kept) = (0, 0);
-        for count in &mut number {
-            let shared = *count > 1;
-            kept += if shared { *count as usize } else { 0 };
-            *count = if shared { num_features } else { DROPPED };
-            num_features += u32::from(shared);
-        }
+    /// The rows at `positions`, whose sum is `total`. A view with more than `most_compact` entries stays a view.
+    pub(super) fn select(&self, positions: &[u32], total: Vec<i64>, most_compact: usize) -> Self {
         let ids = positions.iter().map(|&p| self.ids[p as usize]).collect();
-        let sparse = Sparse::Compact(self.renumbered(positions, &number, num_features as usize, kept));
-        Rows { ids, sparse, dense: self.dense }
-    }
-
-    fn renumbered(&self, positions: &[u32], number: &[u32], num_features: usize, kept: usize) -> Compact {
-        // One entry more than kept: a dropped entry is written too, and overwritten by the next.
-        let (mut indices, mut values) = (vec![0u32; kept + 1], vec![0f32; kept + 1]);
-        let mut ends = Vec::with_capacity(positions.len() + 1);
-        let mut own = Vec::with_capacity(positions.len());
-        let mut at = 0;
-        ends.push(0);
-        for &p in positions {
-            let mut dropped = self.own(p as usize);
-            for (f, v) in self.row(p as usize).iter() {
-                let new = number[f as usize];
-                indices[at] = new;
-                values[at] = v;
-                at += usize::from(new != DROPPED);
-                dropped += if new == DROPPED { v * v } else { 0.0 };
+        let row = |p: u32| self.row(p as usize);
+        let (compact, kept) = match &self.sparse {
+            Sparse::View(matrix) => {
+                if positions.iter().map(|&p| row(p).len()).sum::<usize>() > most_compact {
+                    return Rows { ids, sparse: Sparse::View(matrix), dense: self.dense, total };
+                }
+                Compact::new(positions, row, |_| 0.0, matrix.cols(), true)
             }
-            ends.push(at);
-            own.push(dropped);
-        }
-        indices.truncate(kept);
-        values.truncate(kept);
-        Compact { ends, indices, values, own, num_features }
+            // Numbered by frequency once, which stays about right in smaller groups.
+            Sparse::Compact(c) => {
+                Compact::new(positions, row, |p| c.own(p as usize), c.num_features(), false)
+            }
+        };
+        let total = kept.iter().map(|&f| total[f as usize]).collect();
+        Rows { ids, sparse: Sparse::Compact(compact), dense: self.dense, total }
     }
 
     /// m, the number of rows.
@@ -126,12 +88,9 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Number of sparse features.
-    pub(super) fn num_features(&self) -> usize {
-        match &self.sparse {
-            Sparse::View(matrix) => matrix.cols(),
-            Sparse::Compact(compact) => compact.num_features,
-        }
+    /// Sum of the sparse parts of all rows in [`Units`], by feature.
+    pub(super) fn total(&self) -> &[i64] {
+        &self.total
     }
 
     /// Number of dense features.
@@ -143,10 +102,7 @@ impl<'a> Rows<'a> {
     pub(super) fn row(&self, p: usize) -> Row<'_> {
         match &self.sparse {
             Sparse::View(matrix) => matrix.row(self.ids[p] as usize),
-            Sparse::Compact(c) => {
-                let range = c.ends[p]..c.ends[p + 1];
-                Row { indices: &c.indices[range.clone()], values: &c.values[range] }
-            }
+            Sparse::Compact(compact) => compact.row(p),
         }
     }
 
@@ -159,61 +115,34 @@ impl<'a> Rows<'a> {
     pub(super) fn own(&self, p: usize) -> f32 {
         match &self.sparse {
             Sparse::View(_) => 0.0,
-            Sparse::Compact(compact) => compact.own[p],
+            Sparse::Compact(compact) => compact.own(p),
         }
-    }
-
-    /// Number of stored sparse entries.
-    pub(super) fn entries(&self) -> usize {
-        match &self.sparse {
-            Sparse::View(matrix) => self.ids.iter().map(|&id| matrix.row(id as usize).len()).sum(),
-            Sparse::Compact(compact) => compact.indices.len(),
-        }
-    }
-
-    /// Number of stored sparse entries of the rows at `positions`.
-    pub(super) fn entries_of(&self, positions: &[u32]) -> usize {
-        positions.iter().map(|&p| self.row(p as usize).len()).sum()
     }
 
     /// `<sparse, z_i> + <dense, z_i>` for every row, without its own features.
     pub(super) fn products(&self, sparse: &[f32], dense: &[f32], out: &mut [f32]) {
         let fill = |start: usize, out: &mut [f32]| {
-            for (i, slot) in out.iter_mut().enumerate() {
-                let row = self.row(start + i);
-                *slot = gather(row.indices, row.values, sparse) + dot(self.dense_row(start + i), dense);
+            match &self.sparse {
+                Sparse::View(_) => {
+                    for (i, slot) in out.iter_mut().enumerate() {
+                        *slot = gather(self.row(start + i), sparse);
+                    }
+                }
+                Sparse::Compact(compact) => compact.products(start, sparse, out),
+            }
+            if !dense.is_empty() {
+                for (i, slot) in out.iter_mut().enumerate() {
+                    *slot += dot(self.dense_row(start + i), dense);
+                }
             }
         };
-        if self.entries() + self.len() * self.dense_cols() < PARALLEL_ENTRIES {
+        let entries = match &self.sparse {
+            Sparse::View(_) => PARALLEL_ENTRIES,
+            Sparse::Compact(compact) => compact.entries(),
+        };
+        if entries + self.len() * dense.len() < PARALLEL_ENTRIES {
             return fill(0, out);
         }
         out.par_chunks_mut(ROWS_PER_TASK).enumerate().for_each(|(task, out)| fill(task * ROWS_PER_TASK, out));
     }
-}
-
-/// Sum of `values[j] * dense[indices[j]]` in four running sums.
-fn gather(indices: &[u32], values: &[f32], dense: &[f32]) -> f32 {
-    let mut sums = [0f32; 4];
-    let (ids, values) = (indices.chunks_exact(4), values.chunks_exact(4));
-    let tail = ids.remainder().iter().zip(values.remainder());
-    let rest: f32 = tail.map(|(&f, &v)| v * dense[f as usize]).sum();
-    for (ids, values) in ids.zip(values) {
-        for lane in 0..4 {
-            sums[lane] += values[lane] * dense[ids[lane] as usize];
-        }
-    }
-    (sums[0] + sums[2]) + (sums[1] + sums[3]) + rest
-}
-
-/// `<a, b>` in sixteen running sums.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0f32; 16];
-    let (a, b) = (a.chunks_exact(16), b.chunks_exact(16));
-    let rest: f32 = a.remainder().iter().zip(b.remainder()).map(|(a, b)| a * b).sum();
-    for (a, b) in a.zip(b) {
-        for lane in 0..16 {
-            sums[lane] += a[lane] * b[lane];
-        }
-    }
-    sums.iter().sum::<f32>() + rest
 }

@@ -14,13 +14,24 @@
 use super::config::ClusterConfig;
 use super::random::Draws;
 use super::rows::Rows;
-use super::sums::Sums;
+use super::sums::{Sums, Units};
 
-/// For every row, whether it goes right. `scale` is the unit of [`Sums`].
-pub(super) fn split(rows: &Rows<'_>, seed: u32, scale: f32, config: &ClusterConfig) -> Vec<bool> {
+/// A group in two halves.
+pub(super) struct Halves {
+    /// Positions of the rows that go left.
+    pub(super) left: Vec<u32>,
+    /// Positions of the rows that go right.
+    pub(super) right: Vec<u32>,
+    /// Sum of the left rows as in [`Rows::total`].
+    pub(super) left_total: Vec<i64>,
+    /// Sum of the right rows.
+    pub(super) right_total: Vec<i64>,
+}
+
+/// Halves a group of at least two rows.
+pub(super) fn split(rows: &Rows<'_>, seed: u32, units: Units, config: &ClusterConfig) -> Halves {
     let m = rows.len();
-    let mut sums = Sums::new(rows, scale);
-    sums.apply(rows, &(0..m as u32).map(|p| (p, 1)).collect::<Vec<_>>());
+    let mut sums = Sums::of_all(rows, units);
     let mut summed = vec![true; m];
     let mut total = vec![0.0; m];
     rows.products(sums.sparse(), sums.dense(), &mut total);
@@ -32,23 +43,19 @@ pub(super) fn split(rows: &Rows<'_>, seed: u32, scale: f32, config: &ClusterConf
     let mut keys = Vec::with_capacity(m);
     for round in 1..=config.max_iterations {
         let new = upper_half(&scores, &mut keys);
-        if new == right {
-            break;
-        }
+        let changed = new != right;
         right = new;
-        if round == config.max_iterations {
+        sums.apply(rows, &moves(&mut summed, &right));
+        if !changed || round == config.max_iterations {
             break;
         }
-        sums.apply(rows, &moves(&mut summed, &right));
         rows.products(sums.sparse(), sums.dense(), &mut scores);
         finish_scores(rows, &total, &right, config.spherical, &mut scores);
     }
-    right
-}
-
-/// Positions that go left, and those that go right.
-pub(super) fn lower_and_upper(right: &[bool]) -> (Vec<u32>, Vec<u32>) {
-    (0..right.len() as u32).partition(|&p| !right[p as usize])
+    let right_total = sums.into_exact();
+    let left_total = rows.total().iter().zip(&right_total).map(|(all, right)| all - right).collect();
+    let (left, right) = (0..m as u32).partition(|&p| !right[p as usize]);
+    Halves { left, right, left_total, right_total }
 }
 
 /// Scores against the difference of two rows drawn at random.
@@ -57,7 +64,7 @@ fn first_scores(rows: &Rows<'_>, seed: u32, scores: &mut [f32]) {
     let mut draws = Draws::new(seed);
     let r = draws.below(m) as usize;
     let l = (r + 1 + draws.below(m - 1) as usize) % m as usize;
-    let mut sparse = vec![0f32; rows.num_features()];
+    let mut sparse = vec![0f32; rows.total().len()];
     let mut dense = rows.dense_row(r).to_vec();
     for (f, v) in rows.row(r).iter() {
         sparse[f as usize] += v;

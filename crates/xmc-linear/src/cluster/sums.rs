@@ -12,6 +12,30 @@ use super::rows::{PARALLEL_ENTRIES, Rows};
 /// Rows whose dense parts are added up before they join the sum.
 const DENSE_BLOCK: usize = 512;
 
+/// The power of two that is the integer 1.
+#[derive(Clone, Copy)]
+pub(super) struct Units {
+    per_one: f32,
+}
+
+impl Units {
+    /// The finest unit in which the sum of `num_rows` values of at most `largest` cannot overflow.
+    pub(super) fn new(largest: f32, num_rows: usize) -> Self {
+        let bits = 61 - num_rows.max(1).ilog2().cast_signed();
+        let exponent = if largest > 0.0 { largest.log2().ceil() as i32 } else { 0 };
+        Units { per_one: 2f32.powi((bits - exponent).clamp(-120, 120)) }
+    }
+
+    /// A value as an integer.
+    pub(super) fn of(self, value: f32) -> i64 {
+        (value * self.per_one) as i64
+    }
+
+    fn value(self, sum: i64) -> f32 {
+        sum as f32 / self.per_one
+    }
+}
+
 /// A sum of rows of one group.
 pub(super) struct Sums {
     /// Sparse features, in units.
@@ -19,20 +43,26 @@ pub(super) struct Sums {
     sparse: Vec<f32>,
     exact_dense: Vec<f64>,
     dense: Vec<f32>,
-    /// Units per 1.0, a power of two.
-    scale: f32,
+    units: Units,
 }
 
 impl Sums {
-    /// Nothing yet; `scale` as from [`scale_for`].
-    pub(super) fn new(rows: &Rows<'_>, scale: f32) -> Self {
-        Sums {
-            exact: vec![0; rows.num_features()],
-            sparse: vec![0.0; rows.num_features()],
+    /// The sum of all rows.
+    pub(super) fn of_all(rows: &Rows<'_>, units: Units) -> Self {
+        let mut sums = Sums {
+            exact: rows.total().to_vec(),
+            sparse: rows.total().iter().map(|&sum| units.value(sum)).collect(),
             exact_dense: vec![0.0; rows.dense_cols()],
             dense: vec![0.0; rows.dense_cols()],
-            scale,
-        }
+            units,
+        };
+        sums.apply_dense(rows, &(0..rows.len() as u32).map(|p| (p, 1)).collect::<Vec<_>>());
+        sums
+    }
+
+    /// The sum of the sparse parts in units.
+    pub(super) fn into_exact(self) -> Vec<i64> {
+        self.exact
     }
 
     /// The sum of the sparse parts.
@@ -50,13 +80,13 @@ impl Sums {
         let entries: usize = moves.iter().map(|&(p, _)| rows.row(p as usize).len()).sum();
         let threads = rayon::current_num_threads();
         if entries < PARALLEL_ENTRIES || threads == 1 {
-            add(&mut self.exact, rows, moves, self.scale);
+            add(&mut self.exact, rows, moves, self.units);
         } else {
             let parts: Vec<Vec<i64>> = moves
                 .par_chunks(moves.len().div_ceil(threads))
                 .map(|moves| {
                     let mut part = vec![0; self.exact.len()];
-                    add(&mut part, rows, moves, self.scale);
+                    add(&mut part, rows, moves, self.units);
                     part
                 })
                 .collect();
@@ -70,16 +100,15 @@ impl Sums {
 
     /// Brings the f32 copy up to date: the features of the moved rows, or all if that is less work.
     fn refresh(&mut self, rows: &Rows<'_>, moves: &[(u32, i64)], entries: usize) {
-        let unit = 1.0 / self.scale;
         if entries > self.exact.len() {
             for (copy, &sum) in self.sparse.iter_mut().zip(&self.exact) {
-                *copy = sum as f32 * unit;
+                *copy = self.units.value(sum);
             }
             return;
         }
         for &(p, _) in moves {
             for &f in rows.row(p as usize).indices {
-                self.sparse[f as usize] = self.exact[f as usize] as f32 * unit;
+                self.sparse[f as usize] = self.units.value(self.exact[f as usize]);
             }
         }
     }
@@ -109,17 +138,10 @@ impl Sums {
     }
 }
 
-fn add(sums: &mut [i64], rows: &Rows<'_>, moves: &[(u32, i64)], scale: f32) {
+fn add(sums: &mut [i64], rows: &Rows<'_>, moves: &[(u32, i64)], units: Units) {
     for &(p, sign) in moves {
         for (f, v) in rows.row(p as usize).iter() {
-            sums[f as usize] += sign * (v * scale) as i64;
+            sums[f as usize] += sign * units.of(v);
         }
     }
-}
-
-/// The finest unit in which the sum of `num_rows` values of at most `largest` cannot overflow.
-pub(super) fn scale_for(largest: f32, num_rows: usize) -> f32 {
-    let bits = 62 - i64::from(num_rows.max(1).ilog2()) - 1;
-    let exponent = if largest > 0.0 { i64::from(largest.log2().ceil() as i32) } else { 0 };
-    2f32.powi((bits - exponent).clamp(-120, 120) as i32)
 }

@@ -35,16 +35,7 @@ impl Default for Propensity {
     }
 }
 
-/// Constants by data-set family, as published with the Extreme Classification Repository and used by pyxclib and
-/// napkinXC. A data set belongs to the first family whose word its name contains, in any case and with `-` and `_`
-/// ignored.
-///
-/// | name contains | A | B | why |
-/// |---|---|---|---|
-/// | `amazoncat` | 0.55 | 1.5 | categories of products, not links between them: the repository gives it the default |
-/// | `amazon` | 0.6 | 2.6 | fitted on Amazon product links |
-/// | `wikipedia`, `wikilshtc`, `wikititles`, `wiki500k` | 0.5 | 0.4 | fitted on Wikipedia categories |
-/// | anything else | 0.55 | 1.5 | the repository's default (EURLex, Wiki10, WikiSeeAlso, Delicious, RCV1, …) |
+/// Word in the name, A, B; the first that fits counts. Reasons: [`Propensity::for_dataset`].
 const FAMILIES: [(&str, f64, f64); 6] = [
     ("amazoncat", 0.55, 1.5),
     ("amazon", 0.6, 2.6),
@@ -56,6 +47,16 @@ const FAMILIES: [(&str, f64, f64); 6] = [
 
 impl Propensity {
     /// The constants the field uses for the data set of this name.
+    ///
+    /// As published with the Extreme Classification Repository and used by pyxclib and napkinXC. A data set belongs
+    /// to the first family whose word its name contains, in any case and with `-` and `_` ignored.
+    ///
+    /// | name contains | A | B | why |
+    /// |---|---|---|---|
+    /// | `amazoncat` | 0.55 | 1.5 | categories of products, not links between them: the repository gives it the default |
+    /// | `amazon` | 0.6 | 2.6 | fitted on Amazon product links |
+    /// | `wikipedia`, `wikilshtc`, `wikititles`, `wiki500k` | 0.5 | 0.4 | fitted on Wikipedia categories |
+    /// | anything else | 0.55 | 1.5 | the repository's default (EURLex, Wiki10, WikiSeeAlso, Delicious, RCV1, …) |
     pub fn for_dataset(name: &str) -> Self {
         let plain: String =
             name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();

@@ -78,6 +78,9 @@ def main():
     args = arguments()
     args.data = [str(Path(data).resolve()) for data in args.data]
     args.environments = args.environments.absolute()
+    # The scripts run in this folder, so paths given by the caller must not depend on where it stands.
+    args.xmc = os.path.abspath(shutil.which(args.xmc) or args.xmc)
+    args.bench_predict = args.bench_predict and os.path.abspath(args.bench_predict)
     with tempfile.TemporaryDirectory() as work:
         for data in args.data:
             for _ in range(args.repeat):

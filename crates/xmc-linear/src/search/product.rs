@@ -4,7 +4,11 @@
 //! accumulators: two short loops keep many cache misses under way at once.
 
 use super::Query;
-use crate::store::{Bucket, Level, Rows, TreeModel, Values, Word, widen};
+use crate::store::{Bucket, Level, Packing, TreeModel, Values, Word, Words, widen};
+
+/// Accumulators for the most children a parent can have, so that no column id is out of range.
+const NARROW: usize = 1 << 8;
+const WIDE: usize = 1 << 16;
 
 /// Accumulators, and the rows found for a query.
 #[derive(Debug, Default)]
@@ -16,39 +20,19 @@ pub(super) struct Product {
 /// A feature that query and chunk share: where its entries are, and the query's value.
 #[derive(Clone, Copy, Debug)]
 struct Hit {
-    start: usize,
-    len: usize,
+    column: u32,
+    entry: u32,
+    len: u32,
     value: f32,
 }
 
-/// Column ids index accumulators that are as long as the id type can count, so no index can be out of range.
-trait Column: Copy {
-    const SPAN: usize;
-    fn add<V: Copy>(sums: &mut [f32], columns: &[Self], weights: &[V], value: f32, widen: impl Fn(V) -> f32);
-}
-
-impl Column for u8 {
-    const SPAN: usize = 1 << 8;
-
-    #[inline]
-    fn add<V: Copy>(sums: &mut [f32], columns: &[u8], weights: &[V], value: f32, widen: impl Fn(V) -> f32) {
-        let Some(sums) = sums.first_chunk_mut::<{ 1 << 8 }>() else { return };
-        for (&c, &w) in columns.iter().zip(weights) {
-            sums[c as usize] += value * widen(w);
-        }
-    }
-}
-
-impl Column for u16 {
-    const SPAN: usize = 1 << 16;
-
-    #[inline]
-    fn add<V: Copy>(sums: &mut [f32], columns: &[u16], weights: &[V], value: f32, widen: impl Fn(V) -> f32) {
-        let Some(sums) = sums.first_chunk_mut::<{ 1 << 16 }>() else { return };
-        for (&c, &w) in columns.iter().zip(weights) {
-            sums[c as usize] += value * widen(w);
-        }
-    }
+/// The part of a level that one chunk is.
+struct Chunk<'a> {
+    buckets: &'a [Bucket],
+    shift: u32,
+    columns: &'a [u8],
+    packing: Packing,
+    children: usize,
 }
 
 impl Product {
@@ -56,19 +40,14 @@ impl Product {
     pub(super) fn margins(&mut self, model: &TreeModel, t: usize, node: usize, query: Query) -> &[f32] {
         let level = &model.levels[t];
         let children = model.tree.children(t, node);
-        let width = children.len();
-        match &level.rows {
-            Rows::Narrow(words, columns) => {
-                self.sparse(level, node, words, columns, width, query);
-            }
-            Rows::Wide(words, columns) => self.sparse(level, node, words, columns, width, query),
-        }
-        let margins = &mut self.margins[..width];
+        self.sparse(level, node, children.len(), query);
+        let margins = &mut self.margins[..children.len()];
         if !query.dense.is_empty() {
             let start = children.start * model.dense_features;
             match &level.dense {
-                Values::F16(w) => add_dense(margins, query.dense, w.get(start..).unwrap_or(&[]), widen),
                 Values::F32(w) => add_dense(margins, query.dense, w.get(start..).unwrap_or(&[]), |w| w),
+                Values::F16(w) => add_dense(margins, query.dense, w.get(start..).unwrap_or(&[]), widen),
+                Values::U8(..) => {}
             }
         }
         for (margin, bias) in margins.iter_mut().zip(level.bias.get(children).unwrap_or(&[])) {
@@ -78,59 +57,123 @@ impl Product {
     }
 
     /// Sets the margins to the sparse part of the product.
-    fn sparse<W: Word, C: Column>(
-        &mut self,
-        level: &Level,
-        node: usize,
-        words: &[W],
-        columns: &[C],
-        width: usize,
-        query: Query,
-    ) {
-        self.margins.resize(self.margins.len().max(C::SPAN), 0.0);
-        self.margins[..width].fill(0.0);
+    fn sparse(&mut self, level: &Level, node: usize, children: usize, query: Query) {
+        let packing = level.packing();
+        let span = if packing == Packing::Narrow { NARROW } else { WIDE };
+        self.margins.resize(self.margins.len().max(span), 0.0);
+        self.margins[..children].fill(0.0);
         self.hits.clear();
         // A model that was checked when opened has all of these; a damaged map must not panic.
         let (Some(head), Some(end)) = (level.heads.get(node), level.heads.get(node + 1)) else { return };
-        let buckets = level.buckets.get(head.buckets as usize..end.buckets as usize).unwrap_or(&[]);
-        let words = words.get(head.rows as usize..end.rows as usize).unwrap_or(&[]);
-        let range = head.entries as usize..end.entries as usize;
-        let columns = columns.get(range.clone()).unwrap_or(&[]);
-        find(buckets, words, head.shift as u32, query, &mut self.hits);
+        let chunk = Chunk {
+            buckets: level.buckets.get(head.buckets as usize..end.buckets as usize).unwrap_or(&[]),
+            shift: head.shift as u32,
+            columns: level.columns.get(head.columns as usize..end.columns as usize).unwrap_or(&[]),
+            packing,
+            children,
+        };
+        let rows = head.rows as usize..end.rows as usize;
+        match &level.words {
+            Words::Narrow(words) => chunk.find(words.get(rows).unwrap_or(&[]), query, &mut self.hits),
+            Words::Wide(words) => chunk.find(words.get(rows).unwrap_or(&[]), query, &mut self.hits),
+        }
+        let entries = head.entries as usize..end.entries as usize;
         match &level.values {
-            Values::F16(w) => self.add(columns, w.get(range).unwrap_or(&[]), widen),
-            Values::F32(w) => self.add(columns, w.get(range).unwrap_or(&[]), |w| w),
+            Values::U8(w, book) => {
+                if let Some(book) = book.first_chunk::<{ 1 << 8 }>() {
+                    self.add(&chunk, w.get(entries).unwrap_or(&[]), |w| book[w as usize]);
+                }
+            }
+            Values::F16(w) => self.add(&chunk, w.get(entries).unwrap_or(&[]), widen),
+            Values::F32(w) => self.add(&chunk, w.get(entries).unwrap_or(&[]), |w| w),
         }
     }
 
+    /// Adds the rows that were found.
     #[inline]
-    fn add<C: Column, V: Copy>(&mut self, columns: &[C], weights: &[V], widen: impl Fn(V) -> f32 + Copy) {
-        for hit in &self.hits {
-            let range = hit.start..hit.start + hit.len;
-            if let (Some(columns), Some(weights)) = (columns.get(range.clone()), weights.get(range)) {
-                C::add(&mut self.margins, columns, weights, hit.value, widen);
+    fn add<V: Copy>(&mut self, chunk: &Chunk, weights: &[V], weight: impl Fn(V) -> f32 + Copy) {
+        match chunk.packing {
+            Packing::Narrow => {
+                let Some(sums) = self.margins.first_chunk_mut::<NARROW>() else { return };
+                for hit in &self.hits {
+                    let Some((columns, weights)) = chunk.row(hit, weights) else { continue };
+                    if columns.len() == chunk.packing.list_bytes(weights.len()) {
+                        for (&c, &w) in columns.iter().zip(weights) {
+                            sums[c as usize] += hit.value * weight(w);
+                        }
+                    } else {
+                        add_bits(sums, columns, weights, hit.value, weight);
+                    }
+                }
+            }
+            Packing::Wide => {
+                let Some(sums) = self.margins.first_chunk_mut::<WIDE>() else { return };
+                for hit in &self.hits {
+                    let Some((columns, weights)) = chunk.row(hit, weights) else { continue };
+                    if columns.len() == chunk.packing.list_bytes(weights.len()) {
+                        for (c, &w) in columns.as_chunks().0.iter().zip(weights) {
+                            sums[u16::from_le_bytes(*c) as usize] += hit.value * weight(w);
+                        }
+                    } else {
+                        add_bits(sums, columns, weights, hit.value, weight);
+                    }
+                }
             }
         }
     }
 }
 
-/// Looks up the features of the query.
-#[inline]
-fn find<W: Word>(buckets: &[Bucket], words: &[W], shift: u32, query: Query, hits: &mut Vec<Hit>) {
-    let mask = (1u32 << shift) - 1;
-    for (feature, value) in query.sparse.iter() {
-        let at = (feature >> shift) as usize;
-        let Some(&[bucket, next]) = buckets.get(at..at + 2) else { continue };
-        let low = feature & mask;
-        let mut start = bucket.entry as usize;
-        for word in words.get(bucket.row as usize..next.row as usize).unwrap_or(&[]) {
-            if word.low() >= low {
-                if word.low() == low {
-                    hits.push(Hit { start, len: word.len(), value });
+impl Chunk<'_> {
+    /// Looks up the features of the query.
+    #[inline]
+    fn find<W: Word>(&self, words: &[W], query: Query, hits: &mut Vec<Hit>) {
+        let mask = (1u32 << self.shift) - 1;
+        for (feature, value) in query.sparse.iter() {
+            let at = (feature >> self.shift) as usize;
+            let Some(&[bucket, next]) = self.buckets.get(at..at + 2) else { continue };
+            let low = feature & mask;
+            let (mut entry, mut column) = (bucket.entry, bucket.column);
+            for word in words.get(bucket.row as usize..next.row as usize).unwrap_or(&[]) {
+                if word.low() >= low {
+                    if word.low() == low {
+                        hits.push(Hit { column, entry, len: word.len() as u32, value });
+                    }
+                    break;
                 }
-                break;
+                entry += word.len() as u32;
+                column += self.packing.column_bytes(word.len(), self.children) as u32;
             }
-            start += word.len();
+        }
+    }
+
+    /// Column ids and weights of a row.
+    #[inline]
+    fn row<'b, V>(&'b self, hit: &Hit, weights: &'b [V]) -> Option<(&'b [u8], &'b [V])> {
+        let (column, entry, len) = (hit.column as usize, hit.entry as usize, hit.len as usize);
+        let bytes = self.packing.column_bytes(len, self.children);
+        Some((self.columns.get(column..column + bytes)?, weights.get(entry..entry + len)?))
+    }
+}
+
+/// Adds a row whose columns are the bits that are set.
+#[inline]
+fn add_bits<const SPAN: usize, V: Copy>(
+    sums: &mut [f32; SPAN],
+    bits: &[u8],
+    weights: &[V],
+    value: f32,
+    weight: impl Fn(V) -> f32,
+) {
+    let mut weights = weights.iter();
+    for (base, bytes) in bits.chunks(8).enumerate() {
+        let mut word = [0; 8];
+        word[..bytes.len()].copy_from_slice(bytes);
+        let mut word = u64::from_le_bytes(word);
+        while word != 0 {
+            let Some(&w) = weights.next() else { return };
+            // SPAN is a power of two: the mask only tells the compiler that the index is in range.
+            sums[(64 * base + word.trailing_zeros() as usize) & (SPAN - 1)] += value * weight(w);
+            word &= word - 1;
         }
     }
 }

@@ -22,8 +22,8 @@ use xmc_data::buffer::map_file;
 use xmc_data::formats::atomic::write_atomically;
 use xmc_data::{Buffer, Error, Result};
 
-use super::TreeModel;
-use super::level::{Head, Level, Packing, Precision, Rows, Values};
+use super::level::{Head, Level, Packing, Precision, Values, Words};
+use super::{TreeModel, codebook};
 use crate::post_processor::PostProcessor;
 use crate::tree::Tree;
 
@@ -57,8 +57,10 @@ struct LevelHeader {
     heads: Section,
     buckets: Section,
     words: Section,
-    cols: Section,
+    columns: Section,
     values: Section,
+    /// Empty unless the precision is u8.
+    codebook: Section,
     bias: Section,
     dense: Section,
 }
@@ -79,10 +81,12 @@ impl<'a> Sections<'a> {
         Section(start as u64, bytes.len() as u64)
     }
 
-    fn add_values(&mut self, values: &'a Values) -> Section {
+    /// Weights and their codebook.
+    fn add_values(&mut self, values: &'a Values) -> (Section, Section) {
         match values {
-            Values::F16(v) => self.add(v),
-            Values::F32(v) => self.add(v),
+            Values::U8(v, book) => (self.add(v), self.add(book)),
+            Values::F16(v) => (self.add(v), self.add::<f32>(&[])),
+            Values::F32(v) => (self.add(v), self.add::<f32>(&[])),
         }
     }
 }
@@ -94,10 +98,11 @@ impl TreeModel {
         let labels = sections.add(self.tree.labels());
         let levels = (self.levels.iter().enumerate())
             .map(|(t, level)| {
-                let (words, cols) = match &level.rows {
-                    Rows::Narrow(words, cols) => (sections.add(words), sections.add(cols)),
-                    Rows::Wide(words, cols) => (sections.add(words), sections.add(cols)),
+                let words = match &level.words {
+                    Words::Narrow(words) => sections.add(words),
+                    Words::Wide(words) => sections.add(words),
                 };
+                let (values, codebook) = sections.add_values(&level.values);
                 LevelHeader {
                     post_processor: level.post_processor,
                     keep: level.keep,
@@ -106,10 +111,11 @@ impl TreeModel {
                     heads: sections.add(&level.heads),
                     buckets: sections.add(&level.buckets),
                     words,
-                    cols,
-                    values: sections.add_values(&level.values),
+                    columns: sections.add(&level.columns),
+                    values,
+                    codebook,
                     bias: sections.add(&level.bias),
-                    dense: sections.add_values(&level.dense),
+                    dense: sections.add_values(&level.dense).0,
                 }
             })
             .collect();
@@ -171,6 +177,7 @@ impl TreeModel {
     pub fn precision(&self) -> Precision {
         match self.levels.first().map(|l| &l.values) {
             Some(Values::F32(_)) => Precision::F32,
+            Some(Values::U8(..)) => Precision::U8,
             _ => Precision::F16,
         }
     }
@@ -189,17 +196,19 @@ impl TreeModel {
             if level.dense.len() != self.tree.width(t + 1) * self.dense_features {
                 return wrong(t, "dense weights");
             }
-            let (words, cols) = match &level.rows {
-                Rows::Narrow(words, cols) => (words.len(), cols.len()),
-                Rows::Wide(words, cols) => (words.len(), cols.len()),
+            let words = match &level.words {
+                Words::Narrow(words) => words.len(),
+                Words::Wide(words) => words.len(),
             };
-            let last = level.heads.last().copied().unwrap_or_default();
-            let ends = (level.buckets.len() as u64, words as u64, cols as u64);
-            if (last.buckets, last.rows, last.entries) != ends || cols != level.values.len() {
+            let starts = |h: &Head| [h.buckets, h.rows, h.entries, h.columns];
+            let ends = [level.buckets.len(), words, level.values.len(), level.columns.len()];
+            if level.heads.last().map(starts) != Some(ends.map(|end| end as u64)) {
                 return wrong(t, "weights");
             }
-            let rising =
-                |a: &Head, b: &Head| a.buckets <= b.buckets && a.rows <= b.rows && a.entries <= b.entries;
+            if matches!(&level.values, Values::U8(_, book) if book.len() != codebook::SIZE) {
+                return wrong(t, "codebooks");
+            }
+            let rising = |a: &Head, b: &Head| starts(a).iter().zip(starts(b)).all(|(a, b)| *a <= b);
             if !level.heads.windows(2).all(|w| rising(&w[0], &w[1]) && w[0].shift <= 16) {
                 return wrong(t, "chunk offsets");
             }
@@ -258,10 +267,11 @@ impl Reader<'_> {
         Buffer::mapped(self.map, offset, bytes as usize / size_of::<T>(), self.path)
     }
 
-    fn values(&self, section: Section, precision: Precision) -> Result<Values> {
+    fn values(&self, h: &LevelHeader, precision: Precision) -> Result<Values> {
         Ok(match precision {
-            Precision::F16 => Values::F16(self.read(section)?),
-            Precision::F32 => Values::F32(self.read(section)?),
+            Precision::U8 => Values::U8(self.read(h.values)?, self.read(h.codebook)?),
+            Precision::F16 => Values::F16(self.read(h.values)?),
+            Precision::F32 => Values::F32(self.read(h.values)?),
         })
     }
 
@@ -271,13 +281,18 @@ impl Reader<'_> {
             keep: h.keep,
             heads: self.read(h.heads)?,
             buckets: self.read(h.buckets)?,
-            rows: match h.packing {
-                Packing::Narrow => Rows::Narrow(self.read(h.words)?, self.read(h.cols)?),
-                Packing::Wide => Rows::Wide(self.read(h.words)?, self.read(h.cols)?),
+            words: match h.packing {
+                Packing::Narrow => Words::Narrow(self.read(h.words)?),
+                Packing::Wide => Words::Wide(self.read(h.words)?),
             },
-            values: self.values(h.values, precision)?,
+            columns: self.read(h.columns)?,
+            values: self.values(h, precision)?,
             bias: self.read(h.bias)?,
-            dense: self.values(h.dense, precision)?,
+            // A codebook is made for sparse weights; beside one, dense weights are f16.
+            dense: match precision {
+                Precision::F32 => Values::F32(self.read(h.dense)?),
+                _ => Values::F16(self.read(h.dense)?),
+            },
         })
     }
 }

@@ -11,6 +11,8 @@ use crate::post_processor::PostProcessor;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
+    /// 1 byte: the nearest of 256 numbers chosen for each level.
+    U8,
     /// 2 bytes, 11 bits of mantissa.
     F16,
     /// 4 bytes, as trained.
@@ -21,9 +23,9 @@ pub enum Precision {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Packing {
-    /// u16 words, u8 columns: at most 255 children, buckets of at most 2^8 features.
+    /// u16 words, column ids of 1 byte: at most 255 children, buckets of at most 2^8 features.
     Narrow,
-    /// u32 words, u16 columns: at most 65,535 children, buckets of at most 2^16 features.
+    /// u32 words, column ids of 2 bytes: at most 65,535 children, buckets of at most 2^16 features.
     Wide,
 }
 
@@ -46,6 +48,20 @@ impl Packing {
         }
     }
 
+    /// Bytes of the column ids of a row with `len` entries among `children`: a list of ids, or one bit for every
+    /// child where that is shorter.
+    pub(crate) fn column_bytes(self, len: usize, children: usize) -> usize {
+        self.list_bytes(len).min(children.div_ceil(8))
+    }
+
+    /// Bytes of a list of `len` column ids.
+    pub(crate) fn list_bytes(self, len: usize) -> usize {
+        match self {
+            Packing::Narrow => len,
+            Packing::Wide => 2 * len,
+        }
+    }
+
     /// Largest shift from feature ids to buckets.
     pub fn most_shift(self) -> u32 {
         match self {
@@ -63,6 +79,8 @@ pub(crate) struct Bucket {
     pub row: u32,
     /// First entry.
     pub entry: u32,
+    /// First byte of column ids.
+    pub column: u32,
 }
 
 /// Where a chunk begins within its level; one more entry than chunks.
@@ -75,6 +93,8 @@ pub(crate) struct Head {
     pub rows: u64,
     /// First entry.
     pub entries: u64,
+    /// First byte of column ids.
+    pub columns: u64,
     /// Feature id to bucket.
     pub shift: u64,
 }
@@ -118,18 +138,20 @@ impl Word for u32 {
     }
 }
 
-/// Row words and column ids of all chunks of a level.
+/// Row words of all chunks of a level.
 #[derive(Clone, Debug)]
-pub(crate) enum Rows {
+pub(crate) enum Words {
     /// See [`Packing::Narrow`].
-    Narrow(Buffer<u16>, Buffer<u8>),
+    Narrow(Buffer<u16>),
     /// See [`Packing::Wide`].
-    Wide(Buffer<u32>, Buffer<u16>),
+    Wide(Buffer<u32>),
 }
 
-/// Weights in one of the two precisions.
+/// Weights in one of the precisions.
 #[derive(Clone, Debug)]
 pub(crate) enum Values {
+    /// Places in the codebook, and the codebook: 256 numbers.
+    U8(Buffer<u8>, Buffer<f32>),
     /// Bits of f16.
     F16(Buffer<u16>),
     /// f32 as trained.
@@ -140,6 +162,7 @@ impl Values {
     /// Number of weights.
     pub(crate) fn len(&self) -> usize {
         match self {
+            Values::U8(v, _) => v.len(),
             Values::F16(v) => v.len(),
             Values::F32(v) => v.len(),
         }
@@ -169,7 +192,9 @@ pub struct Level {
     /// `[chunks + 1]`
     pub(crate) heads: Buffer<Head>,
     pub(crate) buckets: Buffer<Bucket>,
-    pub(crate) rows: Rows,
+    pub(crate) words: Words,
+    /// Column ids, row after row; see [`Packing::column_bytes`].
+    pub(crate) columns: Buffer<u8>,
     pub(crate) values: Values,
     /// `[children]`: weight of the constant feature.
     pub(crate) bias: Buffer<f32>,
@@ -185,9 +210,9 @@ impl Level {
 
     /// The packing of its rows.
     pub fn packing(&self) -> Packing {
-        match self.rows {
-            Rows::Narrow(..) => Packing::Narrow,
-            Rows::Wide(..) => Packing::Wide,
+        match self.words {
+            Words::Narrow(_) => Packing::Narrow,
+            Words::Wide(_) => Packing::Wide,
         }
     }
 }

@@ -5,24 +5,26 @@
 //! whole rows into one accumulator per child.
 //!
 //! A chunk finds a feature's row through buckets of 2^shift consecutive feature ids. A bucket knows its first row and
-//! first entry; each of its few rows is one word: the low bits of the feature id and the number of entries.
+//! first entry; each of its few rows is one word: the low bits of the feature id and the number of entries. The column
+//! ids of a row are a list, or one bit for every child where that is shorter.
 //!
 //! ```text
-//! feature ─ >> shift ─► bucket {row, entry} ─ scan words {low, len} ─► cols[entry..], values[entry..]
+//! feature ─ >> shift ─► bucket {row, entry, column} ─ scan words {low, len} ─► columns[column..], values[entry..]
 //! ```
 //!
 //! Most chunks are `Narrow`: at most 255 children and buckets of 2^8 ids at most, which makes 2 bytes per row and 1
-//! per column id; `Wide` doubles both. With f16 values a weight costs about 3.5 bytes where CSC takes 8.
+//! per column id; `Wide` doubles both. With f16 values a weight costs 3 to 4 bytes where CSC takes 8.
 //!
 //! On disk ([`TreeModel::save`], [`TreeModel::open`]) the same arrays stand one after the other in one file and are
 //! used from the map as they are: opening costs the header and a checksum.
 
 mod chunk;
+mod codebook;
 mod file;
 mod level;
 
 pub use self::chunk::{Chunk, ChunkWeights, LevelBuilder};
-pub(crate) use self::level::{Bucket, Rows, Values, Word, widen};
+pub(crate) use self::level::{Bucket, Values, Word, Words, widen};
 pub use self::level::{Level, Packing, Precision};
 use crate::tree::Tree;
 

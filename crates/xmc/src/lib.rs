@@ -1,13 +1,20 @@
 //! Extreme multi-label text classification: given a text, the few right labels out of thousands to millions.
 //!
+//! * [`methods`] learn;
+//! * [`model`] is the folder that training leaves and what predicts with it; [`evaluation`] says how well;
 //! * [`config`] is how a user tells a method what to do;
 //! * [`run`] cuts long work into stages that survive a crash; [`events`] says how far it is;
 //! * [`memory`] counts bytes.
 
 pub mod config;
 pub mod error;
+pub mod evaluation;
 pub mod events;
+mod fingerprint;
 pub mod memory;
+pub mod methods;
+pub mod model;
 pub mod run;
 
 pub use error::{Error, Result};
+pub use model::{Model, PredictOptions, Predictor};

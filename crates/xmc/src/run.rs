@@ -8,11 +8,12 @@
 //! program: all of this is the [`Identity`] in `run.json`.
 
 use std::fs::{self, File, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
+use xmc_data::formats::atomic::write_atomically;
 
 use crate::error::{Error, Result};
 use crate::events::{Events, StageReport};
@@ -85,8 +86,7 @@ impl<'e> Run<'e> {
         let run = Run { dir, events, reports: Vec::new(), _lock: lock };
         if reason.is_some() || earlier.is_none() {
             run.clear()?;
-            let json = serde_json::to_vec_pretty(identity).map_err(|e| Error::Mismatch(e.to_string()))?;
-            write_aside(&record, &json)?;
+            write_json(&record, identity)?;
         }
         Ok(run)
     }
@@ -121,8 +121,7 @@ impl<'e> Run<'e> {
             peak_memory: memory::peak(),
             resumed: false,
         };
-        let json = serde_json::to_vec(&report).map_err(|e| Error::Mismatch(e.to_string()))?;
-        write_aside(&aside.join("stage.json"), &json)?;
+        write_json(&aside.join("stage.json"), &report)?;
         remove(&dir)?;
         fs::rename(&aside, &dir).map_err(Error::io(&dir))?;
         self.finish(report);
@@ -202,10 +201,9 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
     }
 }
 
-fn write_aside(path: &Path, bytes: &[u8]) -> Result<()> {
-    let aside = path.with_extension("part");
-    fs::write(&aside, bytes).map_err(Error::io(&aside))?;
-    fs::rename(&aside, path).map_err(Error::io(path))
+fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let json = serde_json::to_vec_pretty(value).map_err(|e| Error::Mismatch(e.to_string()))?;
+    Ok(write_atomically(path, |file| file.write_all(&json).map_err(xmc_data::Error::io(path)))?)
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub struct Key {
 
 impl Group {
     /// Full name of a key of this group: `cluster.seed`, or `weights` at the top level.
-    pub(super) fn path(&self, key: &Key) -> String {
+    pub(crate) fn path(&self, key: &Key) -> String {
         if self.name.is_empty() { key.name.to_owned() } else { format!("{}.{}", self.name, key.name) }
     }
 }
@@ -40,10 +40,14 @@ pub(super) fn nearest(groups: &'static [Group], path: &str) -> Option<String> {
     let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
     let known = || groups.iter().flat_map(|group| group.keys.iter().map(|key| group.path(key)));
     known().find(|candidate| last(candidate) == last(path)).or_else(|| {
-        let errors = |candidate: &String| {
-            let whole = strsim::damerau_levenshtein(candidate, path);
-            whole.min(strsim::damerau_levenshtein(&last(candidate), &last(path)) + 1)
+        let group = |path: &str| path.rsplit_once('.').map_or(String::new(), |(group, _)| group.to_owned());
+        // A name in another table is a little further away.
+        let errors = |known: &String| {
+            2 * strsim::damerau_levenshtein(&last(known), &last(path))
+                + usize::from(group(known) != group(path))
         };
-        known().min_by_key(errors).filter(|candidate| errors(candidate) <= 1 + path.chars().count() / 4)
+        known()
+            .min_by_key(errors)
+            .filter(|known| errors(known) <= 1 + 2 * last(path).chars().count().div_ceil(4))
     })
 }

@@ -29,11 +29,15 @@ pub fn load<C: Settings>(file: Option<&Path>, sets: &[String]) -> Result<Checked
     for set in sets {
         of_option(set, &mut settings)?;
     }
-    let defaults = Table::try_from(C::default()).map_err(|e| Error::Mismatch(e.to_string()))?;
-    let (mut merged, mut config) = (defaults.clone(), C::default());
+    let mut merged = Table::try_from(C::default()).map_err(|e| Error::Mismatch(e.to_string()))?;
+    // The tables of a list may have presets, so what is not set in them is left to them.
+    for tables in merged.iter_mut().filter_map(|(_, value)| value.as_array_mut()) {
+        tables.iter_mut().filter_map(Value::as_table_mut).for_each(Table::clear);
+    }
+    let mut config = C::default();
     for setting in &settings {
         let expected = allowed::<C>(setting)?;
-        insert(&mut merged, &defaults, setting)?;
+        insert(&mut merged, setting)?;
         config = C::deserialize(merged.clone()).map_err(|_| wrong(setting, &setting.key, expected))?;
     }
     config.check().map_err(|problem| name_place(problem, &settings))
@@ -143,9 +147,8 @@ fn wrong(setting: &Setting, key: &str, expected: String) -> Error {
     Error::Setting { place, key: key.to_owned(), value, expected }
 }
 
-/// Sets one value in `table`. The elements of a list of tables start as the first default element; a key without a
-/// position means the first.
-fn insert(table: &mut Table, defaults: &Table, setting: &Setting) -> Result<()> {
+/// Sets one value in `table`. In a list of tables a key without a position means the first.
+fn insert(table: &mut Table, setting: &Setting) -> Result<()> {
     let (group, rest) = setting.key.split_once('.').unwrap_or((&setting.key, ""));
     let Some(Value::Array(list)) = table.get_mut(group).filter(|_| !rest.is_empty()) else {
         let target = match rest {
@@ -174,8 +177,7 @@ fn insert(table: &mut Table, defaults: &Table, setting: &Setting) -> Result<()> 
         ));
     }
     if position == list.len() {
-        let first = defaults.get(group).and_then(|list| list.get(0)).cloned();
-        list.push(first.unwrap_or_else(|| Table::new().into()));
+        list.push(Table::new().into());
     }
     match list.get_mut(position).and_then(Value::as_table_mut) {
         Some(element) if !name.is_empty() => {

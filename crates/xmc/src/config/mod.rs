@@ -168,7 +168,11 @@ mod tests {
                 "--set tree.leaf=-1: `tree.leaf` = -1: expected a whole number, 1 or more",
             ),
             ("", &["tree=3"], "--set tree=3: `tree` = 3: expected a table with any of leaf, eps"),
-            ("", &["weights.a=3"], "--set weights.a=3: unknown setting `weights.a`; did you mean `weights`?"),
+            (
+                "",
+                &["weights.a=3"],
+                "--set weights.a=3: unknown setting `weights.a`; `xmc help-config toy` lists all settings",
+            ),
             (
                 "",
                 &["words.2.cap=3"],

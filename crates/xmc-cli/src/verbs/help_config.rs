@@ -1,0 +1,18 @@
+//! `xmc help-config METHOD`: the complete configuration file.
+
+use std::io::{self, Write};
+
+use anyhow::Result;
+use xmc::config;
+use xmc::methods::xr_linear::XrLinearConfig;
+
+use crate::Outcome;
+use crate::args::Method;
+
+pub(crate) fn run(method: Method) -> Result<Outcome> {
+    let text = match method {
+        Method::XrLinear => config::help::<XrLinearConfig>(),
+    };
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,9 @@
+//! One file per verb.
+
+pub(crate) mod evaluate;
+pub(crate) mod help_config;
+pub(crate) mod import;
+pub(crate) mod inspect;
+pub(crate) mod predict;
+pub(crate) mod quickstart;
+pub(crate) mod train;

@@ -1,0 +1,129 @@
+//! `xmc predict MODEL`: labels for texts, as they come.
+
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread;
+
+use anyhow::{Context, Result, anyhow};
+use xmc::model::{Model, PredictOptions, Predictor};
+use xmc_data::formats::atomic::write_atomically;
+use xmc_data::formats::npz;
+use xmc_data::{Strings, TopK};
+
+use crate::Outcome;
+use crate::args::{InputFormat, OutputFormat, Predict};
+use crate::input::{self, TextSource};
+use crate::output::Answers;
+use crate::progress::Terminal;
+
+/// Texts that are answered at once if they are there already; enough to keep all threads busy.
+const BATCH: usize = 4096;
+
+/// Up to this many texts are answered by one thread: waking the others would take longer.
+const FEW: usize = 4;
+
+pub(crate) fn run(verb: &Predict, quiet: bool) -> Result<Outcome> {
+    let model = Model::open(&verb.model)?;
+    let options = PredictOptions {
+        top_k: verb.top_k.get().into(),
+        beam_size: verb.beam.map(|beam| usize::from(beam.get())),
+        exact: verb.exact,
+    };
+    match (&verb.output, verb.format) {
+        (Some(path), OutputFormat::Npz) => {
+            let found = all(verb, &model, &options)?;
+            npz::write(path, &found.to_csr(model.labels().len())?)?;
+        }
+        (None, OutputFormat::Npz) => {
+            return Err(anyhow!("--format npz is not text: name a file with --output FILE.npz"));
+        }
+        (Some(path), _) => to_file(path, |out| answer(verb, &model, &options, out, quiet))?,
+        (None, _) => answer(verb, &model, &options, &mut io::stdout().lock(), quiet)?,
+    }
+    Ok(Outcome::Done)
+}
+
+/// All answers at once.
+fn all(verb: &Predict, model: &Model, options: &PredictOptions) -> Result<TopK> {
+    if input::format_of(verb) == InputFormat::Npz {
+        return Ok(model.predict_features(&npz::read(&verb.input)?, options)?);
+    }
+    let mut texts = Strings::default();
+    let mut source = input::open(verb)?;
+    while let Some(text) = source.next_text()? {
+        texts.push(&text);
+    }
+    Ok(model.predict(&texts, options)?)
+}
+
+/// Writes text answers while questions come in.
+fn answer(
+    verb: &Predict,
+    model: &Model,
+    options: &PredictOptions,
+    out: &mut dyn Write,
+    quiet: bool,
+) -> Result<()> {
+    let mut answers = Answers::new(BufWriter::new(out), verb.format, model.labels());
+    if input::format_of(verb) == InputFormat::Npz {
+        let found = all(verb, model, options)?;
+        (0..found.rows()).try_for_each(|i| answers.write(found.row(i)))?;
+        return answers.flush();
+    }
+    if verb.input == Path::new("-") && io::stdin().is_terminal() {
+        Terminal::new(quiet).say("type one text a line; Ctrl-D ends");
+    }
+    let texts = read_ahead(input::open(verb)?);
+    let mut session = model.session(*options);
+    let mut batch = Strings::default();
+    while let Ok(first) = texts.recv() {
+        batch.push(&first?);
+        while batch.len() < BATCH
+            && let Ok(next) = texts.try_recv()
+        {
+            batch.push(&next?);
+        }
+        if batch.len() <= FEW {
+            batch.iter().try_for_each(|text| answers.write(session.text(text)?))?;
+        } else {
+            let found = model.predict(&batch, options)?;
+            (0..found.rows()).try_for_each(|i| answers.write(found.row(i)))?;
+        }
+        answers.flush()?;
+        batch = Strings::default();
+    }
+    Ok(())
+}
+
+/// Reads on while answers are made. A reader that waits for its terminal ends with the process.
+fn read_ahead(mut source: TextSource) -> Receiver<Result<String>> {
+    let (send, receive) = sync_channel(BATCH);
+    thread::spawn(move || {
+        loop {
+            let text = match source.next_text() {
+                Ok(Some(text)) => Ok(text),
+                Ok(None) => return,
+                Err(problem) => Err(problem),
+            };
+            let last = text.is_err();
+            if send.send(text).is_err() || last {
+                return;
+            }
+        }
+    });
+    receive
+}
+
+/// Runs `write` on a file that appears when all went well.
+fn to_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    let mut outcome = Ok(());
+    let written = write_atomically(path, |file| {
+        outcome = write(file);
+        match &outcome {
+            Ok(()) => Ok(()),
+            Err(problem) => Err(xmc_data::Error::file(path, problem.to_string())),
+        }
+    });
+    outcome.and(written.with_context(|| "could not write the answers"))
+}

@@ -1,0 +1,46 @@
+//! Is this the same data as last time? A hash over everything that training reads, wherever it lies.
+
+use xmc_data::dataset::Dataset;
+use xmc_data::dataset::Part;
+use xmc_data::{Csr, Strings};
+use xxhash_rust::xxh3::Xxh3;
+
+/// Collects content into 64 bits.
+pub(crate) struct Fingerprint(Xxh3);
+
+impl Fingerprint {
+    /// Labels and training rows of `data`; the test rows train nothing.
+    pub(crate) fn of(data: &Dataset) -> Self {
+        let mut print = Fingerprint(Xxh3::new());
+        let Part { texts, features, y, .. } = &data.train;
+        print.strings(data.labels.names());
+        print.csr(Some(y));
+        print.csr(features.as_ref());
+        if let Some(texts) = texts {
+            print.strings(texts);
+        }
+        print
+    }
+
+    /// Adds a matrix, or that there is none.
+    pub(crate) fn csr(&mut self, m: Option<&Csr>) {
+        let Some(m) = m else { return self.0.update(b"none") };
+        self.0.update(&(m.cols() as u64).to_le_bytes());
+        self.0.update(bytemuck::cast_slice(m.indptr()));
+        self.0.update(bytemuck::cast_slice(m.indices()));
+        self.0.update(bytemuck::cast_slice(m.values()));
+    }
+
+    fn strings(&mut self, strings: &Strings) {
+        self.0.update(&(strings.len() as u64).to_le_bytes());
+        for text in strings.iter() {
+            self.0.update(&(text.len() as u64).to_le_bytes());
+            self.0.update(text.as_bytes());
+        }
+    }
+
+    /// In hexadecimal.
+    pub(crate) fn finish(self) -> String {
+        format!("{:016x}", self.0.digest())
+    }
+}

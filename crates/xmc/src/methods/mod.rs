@@ -1,0 +1,3 @@
+//! The methods: each reads like its paper.
+
+pub mod xr_linear;

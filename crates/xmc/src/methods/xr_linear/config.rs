@@ -1,0 +1,189 @@
+//! Settings of XR-Linear.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use xmc_data::text::VectorizerConfig;
+use xmc_data::topk::ensemble::EnsembleRule;
+use xmc_linear::cluster::ClusterConfig;
+use xmc_linear::label_features::LabelFeaturesConfig;
+use xmc_linear::ranker::RankerConfig;
+
+use crate::config::{Group, Settings};
+use crate::methods::xr_linear::keys;
+
+/// Which features rows are described by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FeatureSource {
+    /// The given ones if the data has them, else those of the texts.
+    #[default]
+    Auto,
+    /// Those that vectorizers make of the texts.
+    Text,
+    /// Those given with the data.
+    Given,
+}
+
+/// Matrices that come with the data but not within a dataset folder, as files that scipy writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Files {
+    /// Label features `[L, d']`, for the kind `given`.
+    pub label_features: Option<PathBuf>,
+    /// Relevance of the labels `[n, L]`, with the entries of the training labels.
+    pub relevance: Option<PathBuf>,
+    /// Labels that are to be negatives of a row `[n, L]`.
+    pub negatives: Option<PathBuf>,
+}
+
+/// Everything that can be set; mirrors the TOML file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct XrLinearConfig {
+    /// Which features to use.
+    pub features: FeatureSource,
+    /// Trees of the ensemble.
+    pub trees: usize,
+    /// How the scores of several trees become one.
+    pub combine: EnsembleRule,
+    /// Vectorizers, side by side; for features from texts.
+    pub vectorizer: Vec<VectorizerConfig>,
+    /// What a label looks like when labels are grouped.
+    pub label_features: LabelFeaturesConfig,
+    /// How labels are grouped.
+    pub cluster: ClusterConfig,
+    /// How a level of the tree learns to rank, and is searched.
+    pub ranker: RankerConfig,
+    /// Further matrices.
+    pub files: Files,
+}
+
+impl Default for XrLinearConfig {
+    fn default() -> Self {
+        XrLinearConfig {
+            features: FeatureSource::Auto,
+            trees: 1,
+            combine: EnsembleRule::Average,
+            vectorizer: vec![VectorizerConfig::default()],
+            label_features: LabelFeaturesConfig::default(),
+            cluster: ClusterConfig::default(),
+            ranker: RankerConfig::default(),
+            files: Files::default(),
+        }
+    }
+}
+
+/// More trees than this would hardly fit anywhere, and are a slip of the keyboard.
+const MAX_TREES: usize = 100;
+
+impl Settings for XrLinearConfig {
+    const METHOD: &'static str = "xr-linear";
+    const GROUPS: &'static [Group] = keys::GROUPS;
+
+    fn check_values(&self) -> xmc_data::Result<()> {
+        if !(1..=MAX_TREES).contains(&self.trees) {
+            let expected = format!("a whole number from 1 to {MAX_TREES}");
+            return Err(xmc_data::Error::config("trees", self.trees, expected));
+        }
+        if self.vectorizer.is_empty() && self.features != FeatureSource::Given {
+            return Err(xmc_data::Error::config("vectorizer", "[]", "at least one vectorizer"));
+        }
+        for (i, vectorizer) in self.vectorizer.iter().enumerate() {
+            vectorizer.check().map_err(|e| within(&format!("vectorizer.{i}"), e))?;
+        }
+        self.label_features.check().map_err(|e| within("label_features", e))?;
+        self.cluster.check().map_err(|e| within("cluster", e))?;
+        self.ranker.check().map_err(|e| within("ranker", e))
+    }
+}
+
+/// Puts the name of the table before the key that an error names.
+fn within(table: &str, problem: xmc_data::Error) -> xmc_data::Error {
+    match problem {
+        xmc_data::Error::Config { key, value, expected } => {
+            let name = key.rsplit('.').next().unwrap_or_default();
+            xmc_data::Error::Config { key: format!("{table}.{name}"), value, expected }
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::config::{help, load};
+
+    /// Dotted names of all settings, also of those that are unset by default.
+    fn names(prefix: &str, value: &Value, out: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(table) => {
+                for (name, value) in table {
+                    let dot = if prefix.is_empty() { "" } else { "." };
+                    names(&format!("{prefix}{dot}{name}"), value, out);
+                }
+            }
+            Value::Array(items) if items.iter().any(Value::is_object) => {
+                for item in items {
+                    names(prefix, item, out);
+                }
+            }
+            _ => drop(out.insert(prefix.to_owned())),
+        }
+    }
+
+    #[test]
+    fn every_setting_is_documented_and_every_documented_setting_exists() {
+        let mut existing = BTreeSet::new();
+        names("", &serde_json::to_value(XrLinearConfig::default()).unwrap(), &mut existing);
+        let documented: BTreeSet<String> =
+            keys::GROUPS.iter().flat_map(|g| g.keys.iter().map(|k| g.path(k))).collect();
+        assert_eq!(existing, documented);
+    }
+
+    #[test]
+    fn the_printed_file_gives_the_defaults() {
+        let tmp = tempfile::tempdir().unwrap();
+        let path = tmp.path().join("defaults.toml");
+        let text = help::<XrLinearConfig>();
+        std::fs::write(&path, &text).unwrap();
+        let config = load::<XrLinearConfig>(Some(&path), &[]).unwrap();
+        assert_eq!(*config, XrLinearConfig::default());
+        assert!(text.lines().all(|line| line.chars().count() <= 110), "{text}");
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_named_with_its_table_and_option() {
+        let message = |set: &str| load::<XrLinearConfig>(None, &[set.to_owned()]).unwrap_err().to_string();
+        for (set, expected) in [
+            ("trees=0", "--set trees=0: `trees` = 0: expected a whole number from 1 to 100"),
+            ("ranker.top_k=0", "--set ranker.top_k=0: `ranker.top_k` = 0: expected a number from 1"),
+            (
+                "cluster.branching=1",
+                "--set cluster.branching=1: `cluster.branching` = 1: expected a whole number of at least 2",
+            ),
+            (
+                "vectorizer.ngram_range=[2,1]",
+                "--set vectorizer.ngram_range=[2,1]: `vectorizer.0.ngram_range` = [2, 1]: expected [shortest, longest] with 1 <= shortest <= longest <= 20",
+            ),
+            (
+                "max_leaf_sise=3",
+                "--set max_leaf_sise=3: unknown setting `max_leaf_sise`; did you mean `cluster.max_leaf_size`?",
+            ),
+        ] {
+            assert_eq!(message(set), expected);
+        }
+    }
+
+    #[test]
+    fn a_preset_decides_what_is_not_set() {
+        let sets = ["vectorizer.preset=libpecos".to_owned(), "vectorizer.1.analyzer=char_wb".to_owned()];
+        let config = load::<XrLinearConfig>(None, &sets).unwrap();
+        assert!(!config.vectorizer[0].lowercase);
+        assert!(config.vectorizer[1].lowercase);
+    }
+}

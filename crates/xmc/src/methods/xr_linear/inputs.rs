@@ -1,0 +1,103 @@
+//! What training reads: features of rows and of labels, and further matrices that the user names.
+
+use xmc_data::Csr;
+use xmc_data::dataset::Dataset;
+use xmc_data::formats::npz;
+use xmc_data::text::Vectorizer;
+use xmc_linear::Features;
+use xmc_linear::label_features::{LabelFeatureKind, label_features};
+
+use super::config::{FeatureSource, Files, XrLinearConfig};
+use super::stages::Fitted;
+use crate::error::{Error, Result};
+use crate::fingerprint::Fingerprint;
+use crate::run::Run;
+
+/// Matrices from the table `files` of the configuration.
+pub(super) struct Extra {
+    pub(super) label_features: Option<Csr>,
+    pub(super) relevance: Option<Csr>,
+    pub(super) negatives: Option<Csr>,
+}
+
+impl Extra {
+    pub(super) fn read(files: &Files) -> Result<Self> {
+        let read = |path: &Option<std::path::PathBuf>| path.as_deref().map(npz::read).transpose();
+        Ok(Extra {
+            label_features: read(&files.label_features)?,
+            relevance: read(&files.relevance)?,
+            negatives: read(&files.negatives)?,
+        })
+    }
+
+    /// Adds the matrices to what must not change between runs.
+    pub(super) fn mark(&self, print: &mut Fingerprint) {
+        for matrix in [&self.label_features, &self.relevance, &self.negatives] {
+            print.csr(matrix.as_ref());
+        }
+    }
+}
+
+/// Whether training uses the given features of `data`; an error if what the setting asks for is not there.
+pub(super) fn uses_given(source: FeatureSource, data: &Dataset) -> Result<bool> {
+    let missing = |what: &str, instead: &str| {
+        let problem = format!("no {what} for the training rows, but features = \"{instead}\" asks for them");
+        Err(Error::file(&data.path, problem))
+    };
+    match source {
+        FeatureSource::Given if data.train.features.is_none() => missing("features", "given"),
+        FeatureSource::Text if data.train.texts.is_none() => missing("texts", "text"),
+        FeatureSource::Auto => Ok(data.train.features.is_some()),
+        chosen => Ok(chosen == FeatureSource::Given),
+    }
+}
+
+/// Training rows as features `[n, d]`, and the vectorizer that made them of texts.
+pub(super) fn features(
+    run: &mut Run,
+    data: &Dataset,
+    config: &XrLinearConfig,
+) -> Result<(Option<Vectorizer>, Csr)> {
+    match (uses_given(config.features, data)?, &data.train.features, &data.train.texts) {
+        (true, Some(x), _) => Ok((None, x.clone())),
+        (_, _, Some(texts)) => {
+            let fitted = run.stage("vectorizer", || {
+                let (vectorizer, x) = Vectorizer::fit(&config.vectorizer, texts)?;
+                Ok(Fitted { vectorizer, x: Some(x) })
+            })?;
+            let x = fitted.x.unwrap_or_else(|| fitted.vectorizer.transform(texts));
+            Ok((Some(fitted.vectorizer), x))
+        }
+        _ => Err(Error::file(&data.path, "neither texts nor features for the training rows")),
+    }
+}
+
+/// One row of features for every label `[L, d']`.
+pub(super) fn label_rows(
+    data: &Dataset,
+    config: &XrLinearConfig,
+    extra: &Extra,
+    x: &Features,
+    vectorizer: Option<&Vectorizer>,
+) -> Result<Features> {
+    let kind = config.label_features.kind;
+    let unset = |key: &str, found: &str, expected: &str| -> Error {
+        xmc_data::Error::config(key, found, expected).into()
+    };
+    let of_names;
+    let given = match kind {
+        LabelFeatureKind::Pifa => None,
+        LabelFeatureKind::Given => {
+            let needed = "a file, because label_features.kind = \"given\"";
+            let given = extra.label_features.as_ref();
+            Some(given.ok_or_else(|| unset("files.label_features", "nothing", needed))?)
+        }
+        LabelFeatureKind::Text | LabelFeatureKind::PifaAndText | LabelFeatureKind::Mix => {
+            let needed = "pifa or given, because rows are not made of texts here";
+            let vectorizer = vectorizer.ok_or_else(|| unset("label_features.kind", "text", needed))?;
+            of_names = vectorizer.transform(data.labels.names());
+            Some(&of_names)
+        }
+    };
+    Ok(label_features(&config.label_features, x, &data.train.y, given)?)
+}

@@ -1,0 +1,155 @@
+//! A trained model: a folder on disk, and something that predicts.
+//!
+//! | file | content |
+//! |---|---|
+//! | `model.json` | the [`manifest`]: what it is, how it was trained, all files with sizes and checksums |
+//! | `labels` | names of the labels |
+//! | `vectorizer` | from texts to features; missing in models of given features |
+//! | `ranker.0`, `ranker.1`, … | one tree with its rankers each |
+//!
+//! Opening checks every file and maps it: labels, vectorizer and rankers are read from the page cache as needed.
+//! A folder written by libpecos opens too; its labels are named by their numbers.
+
+pub mod manifest;
+pub mod publish;
+
+use std::path::{Path, PathBuf};
+
+use xmc_data::topk::ensemble::EnsembleRule;
+use xmc_data::{Csr, LabelSet, Strings, TopK};
+use xmc_linear::pecos;
+use xmc_linear::store::TreeModel;
+
+use crate::config::Settings;
+use crate::error::{Error, Result};
+use crate::methods::xr_linear::{Session, VECTORIZER, XrLinear, XrLinearConfig};
+use crate::model::manifest::Manifest;
+
+/// How to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PredictOptions {
+    /// Labels for each row, k.
+    pub top_k: usize,
+    /// Nodes kept at every inner level of a tree; the model's own number if not given.
+    pub beam_size: Option<usize>,
+    /// Search until no better label is possible, instead of keeping a beam.
+    pub exact: bool,
+}
+
+impl PredictOptions {
+    /// The best `k` labels, searched as the model was told in training.
+    pub fn top(k: usize) -> Self {
+        PredictOptions { top_k: k, beam_size: None, exact: false }
+    }
+}
+
+/// Something that labels rows.
+pub trait Predictor {
+    /// Names of the labels.
+    fn labels(&self) -> &LabelSet;
+    /// The best labels of every text.
+    fn predict(&self, texts: &Strings, options: &PredictOptions) -> Result<TopK>;
+    /// The best labels of every row of features `[n, d]`.
+    fn predict_features(&self, x: &Csr, options: &PredictOptions) -> Result<TopK>;
+}
+
+/// A model that was opened.
+pub struct Model {
+    path: PathBuf,
+    /// None for a folder of another program.
+    manifest: Option<Manifest>,
+    labels: LabelSet,
+    method: XrLinear,
+}
+
+impl Model {
+    /// Whether `path` looks like a model folder, damaged or not.
+    pub fn is_at(path: &Path) -> bool {
+        path.join(manifest::NAME).exists() || pecos::is_pecos_model(path)
+    }
+
+    /// Opens a model folder after checking all its files.
+    pub fn open(dir: &Path) -> Result<Self> {
+        if !dir.exists() {
+            return Err(Error::file(dir, "no such model folder; `xmc train` makes one"));
+        }
+        if dir.join(manifest::NAME).exists() {
+            return Self::open_own(dir);
+        }
+        if pecos::is_pecos_model(dir) {
+            return Self::foreign(dir, pecos::open(dir)?);
+        }
+        Err(Error::file(dir, "not a model folder: it has neither model.json nor the param.json of libpecos"))
+    }
+
+    fn open_own(dir: &Path) -> Result<Self> {
+        let manifest = Manifest::open(dir)?;
+        let wrong = |problem: String| Error::file(&dir.join(manifest::NAME), problem);
+        if manifest.method != XrLinearConfig::METHOD {
+            return Err(wrong(format!("unknown method `{}`: update xmc", manifest.method)));
+        }
+        let config: XrLinearConfig = serde_json::from_value(manifest.config.clone())
+            .map_err(|e| wrong(format!("settings of another version of this program ({e})")))?;
+        let labels: LabelSet = Strings::open(&dir.join("labels"))?.into();
+        let method = XrLinear::open(dir, &config, manifest.has(VECTORIZER))?;
+        if labels.len() != method.num_labels() {
+            let (names, known) = (labels.len(), method.num_labels());
+            return Err(Error::file(
+                dir,
+                format!("{names} label names for {known} labels: mixed from two models?"),
+            ));
+        }
+        Ok(Model { path: dir.to_owned(), manifest: Some(manifest), labels, method })
+    }
+
+    /// Wraps trees of another program, with numbered labels.
+    fn foreign(dir: &Path, tree: TreeModel) -> Result<Self> {
+        let method = XrLinear::new(None, vec![tree], EnsembleRule::Average)?;
+        let labels = LabelSet::numbered(method.num_labels());
+        Ok(Self::assemble(dir, labels, method))
+    }
+
+    /// A model that has no folder yet.
+    pub(crate) fn assemble(path: &Path, labels: LabelSet, method: XrLinear) -> Self {
+        Model { path: path.to_owned(), manifest: None, labels, method }
+    }
+
+    /// Where it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What is written about it, unless another program made it.
+    pub fn manifest(&self) -> Option<&Manifest> {
+        self.manifest.as_ref()
+    }
+
+    /// Vectorizer and trees.
+    pub fn xr_linear(&self) -> &XrLinear {
+        &self.method
+    }
+
+    /// Whether rows are texts; else they are features.
+    pub fn reads_texts(&self) -> bool {
+        self.method.vectorizer().is_some()
+    }
+
+    /// Buffers to answer single texts, one after the other.
+    pub fn session(&self, options: PredictOptions) -> Session<'_> {
+        self.method.session(options)
+    }
+}
+
+impl Predictor for Model {
+    fn labels(&self) -> &LabelSet {
+        &self.labels
+    }
+
+    fn predict(&self, texts: &Strings, options: &PredictOptions) -> Result<TopK> {
+        self.method.predict_texts(texts, options)
+    }
+
+    fn predict_features(&self, x: &Csr, options: &PredictOptions) -> Result<TopK> {
+        self.method.predict_features(x, options)
+    }
+}

@@ -1,0 +1,60 @@
+//! How does a finished model take its place?
+//!
+//! It is complete in a folder beside its target before anything is renamed. An old model moves away first and is
+//! deleted afterwards, so a crash leaves the old model, the new one, or for an instant none at the target and the old
+//! one in the run directory; never a mixture.
+
+use std::fs;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::model::manifest;
+use crate::run::remove;
+
+/// Refuses a target that exists and is no model: nobody's files are overwritten by a wrong `--out`.
+pub fn refuse_foreign(out: &Path) -> Result<()> {
+    let Ok(found) = fs::symlink_metadata(out) else { return Ok(()) };
+    if out.join(manifest::NAME).is_file() {
+        return Ok(());
+    }
+    let empty = found.is_dir() && fs::read_dir(out).map_err(Error::io(out))?.next().is_none();
+    if empty {
+        return Ok(());
+    }
+    Err(Error::file(out, "exists and is not a model, so it is not overwritten: choose another --out"))
+}
+
+/// Renames `complete` to `out`; what was there goes to `old` first and is removed last.
+pub fn publish(complete: &Path, out: &Path, old: &Path) -> Result<()> {
+    refuse_foreign(out)?;
+    remove(old)?;
+    if out.exists() {
+        fs::rename(out, old).map_err(Error::io(out))?;
+    }
+    fs::rename(complete, out).map_err(Error::io(out))?;
+    remove(old)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_model_replaces_an_old_one_and_nothing_else() {
+        let tmp = tempfile::tempdir().unwrap();
+        let at = |name: &str| tmp.path().join(name);
+        for (dir, content) in [("new", "2"), ("model", "1")] {
+            fs::create_dir(at(dir)).unwrap();
+            fs::write(at(dir).join(manifest::NAME), content).unwrap();
+        }
+        publish(&at("new"), &at("model"), &at("old")).unwrap();
+        assert_eq!(fs::read_to_string(at("model").join(manifest::NAME)).unwrap(), "2");
+        assert!(!at("new").exists() && !at("old").exists());
+
+        fs::create_dir(at("thesis")).unwrap();
+        fs::write(at("thesis").join("chapter"), "1").unwrap();
+        let message = publish(&at("model"), &at("thesis"), &at("old")).unwrap_err().to_string();
+        assert!(message.contains("not a model"), "{message}");
+        assert!(at("thesis").join("chapter").exists());
+    }
+}

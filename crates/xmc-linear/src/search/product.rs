@@ -1,10 +1,11 @@
 //! A row times a chunk: the margins of all children of one parent.
 //!
-//! First the features that the chunk knows are looked up (see [`crate::store`]), then their rows are added to the
-//! accumulators: two short loops keep many cache misses under way at once.
+//! Three short loops over the query's features: read their buckets, find their rows, add those to the accumulators
+//! (see [`crate::store`] for the layout). A model is larger than the near caches and every step depends on the one
+//! before, so a loop of its own for each step, without branches to mispredict, keeps many misses under way at once.
 
 use super::Query;
-use crate::store::{Bucket, Level, Packing, TreeModel, Values, Word, Words, widen};
+use crate::store::{BLOCK, Bucket, Level, Packing, TreeModel, Values, Word, Words, widen};
 
 /// Accumulators for the most children a parent can have, so that no column id is out of range.
 const NARROW: usize = 1 << 8;
@@ -14,7 +15,17 @@ const WIDE: usize = 1 << 16;
 #[derive(Debug, Default)]
 pub(super) struct Product {
     margins: Vec<f32>,
+    searches: Vec<Search>,
     hits: Vec<Hit>,
+}
+
+/// Where the row of one feature of the query has to be looked for.
+#[derive(Clone, Copy, Debug)]
+struct Search {
+    low: u32,
+    value: f32,
+    bucket: Bucket,
+    rows: u32,
 }
 
 /// A feature that query and chunk share: where its entries are, and the query's value.
@@ -28,8 +39,6 @@ struct Hit {
 
 /// The part of a level that one chunk is.
 struct Chunk<'a> {
-    buckets: &'a [Bucket],
-    shift: u32,
     columns: &'a [u8],
     packing: Packing,
     children: usize,
@@ -62,20 +71,18 @@ impl Product {
         let span = if packing == Packing::Narrow { NARROW } else { WIDE };
         self.margins.resize(self.margins.len().max(span), 0.0);
         self.margins[..children].fill(0.0);
-        self.hits.clear();
         // A model that was checked when opened has all of these; a damaged map must not panic.
         let (Some(head), Some(end)) = (level.heads.get(node), level.heads.get(node + 1)) else { return };
         let chunk = Chunk {
-            buckets: level.buckets.get(head.buckets as usize..end.buckets as usize).unwrap_or(&[]),
-            shift: head.shift as u32,
             columns: level.columns.get(head.columns as usize..end.columns as usize).unwrap_or(&[]),
             packing,
             children,
         };
-        let rows = head.rows as usize..end.rows as usize;
+        let buckets = level.buckets.get(head.buckets as usize..end.buckets as usize).unwrap_or(&[]);
+        self.read_buckets(buckets, head.shift as u32, query);
         match &level.words {
-            Words::Narrow(words) => chunk.find(words.get(rows).unwrap_or(&[]), query, &mut self.hits),
-            Words::Wide(words) => chunk.find(words.get(rows).unwrap_or(&[]), query, &mut self.hits),
+            Words::Narrow(words) => self.find_rows(words.get(head.rows as usize..).unwrap_or(&[]), &chunk),
+            Words::Wide(words) => self.find_rows(words.get(head.rows as usize..).unwrap_or(&[]), &chunk),
         }
         let entries = head.entries as usize..end.entries as usize;
         match &level.values {
@@ -86,6 +93,43 @@ impl Product {
             }
             Values::F16(w) => self.add(&chunk, w.get(entries).unwrap_or(&[]), widen),
             Values::F32(w) => self.add(&chunk, w.get(entries).unwrap_or(&[]), |w| w),
+        }
+    }
+
+    /// Reads the bucket of every feature of the query.
+    fn read_buckets(&mut self, buckets: &[Bucket], shift: u32, query: Query) {
+        self.searches.clear();
+        let mask = (1u32 << shift) - 1;
+        self.searches.extend(query.sparse.iter().filter_map(|(feature, value)| {
+            let at = (feature >> shift) as usize;
+            let &[bucket, next] = buckets.get(at..at + 2)? else { return None };
+            Some(Search { low: feature & mask, value, bucket, rows: next.row.wrapping_sub(bucket.row) })
+        }));
+    }
+
+    /// Finds the rows of the features in their buckets; `words` are those from the chunk's first to the level's last.
+    fn find_rows<W: Word>(&mut self, words: &[W], chunk: &Chunk) {
+        let bits = chunk.children.div_ceil(8) as u32;
+        self.hits.clear();
+        for search in &self.searches {
+            let Bucket { mut row, mut entry, mut column } = search.bucket;
+            let mut left = search.rows;
+            loop {
+                let Some(block) = words.get(row as usize..).and_then(|w| w.first_chunk::<BLOCK>()) else {
+                    break;
+                };
+                let found = W::find(block, left, search.low, bits);
+                (entry, column) = (entry.wrapping_add(found.entries), column.wrapping_add(found.columns));
+                if found.len > 0 {
+                    self.hits.push(Hit { column, entry, len: found.len, value: search.value });
+                    prefetch(chunk.columns, column as usize);
+                }
+                if left <= BLOCK as u32 || found.len > 0 {
+                    break;
+                }
+                left -= BLOCK as u32;
+                row += BLOCK as u32;
+            }
         }
     }
 
@@ -124,28 +168,6 @@ impl Product {
 }
 
 impl Chunk<'_> {
-    /// Looks up the features of the query.
-    #[inline]
-    fn find<W: Word>(&self, words: &[W], query: Query, hits: &mut Vec<Hit>) {
-        let mask = (1u32 << self.shift) - 1;
-        for (feature, value) in query.sparse.iter() {
-            let at = (feature >> self.shift) as usize;
-            let Some(&[bucket, next]) = self.buckets.get(at..at + 2) else { continue };
-            let low = feature & mask;
-            let (mut entry, mut column) = (bucket.entry, bucket.column);
-            for word in words.get(bucket.row as usize..next.row as usize).unwrap_or(&[]) {
-                if word.low() >= low {
-                    if word.low() == low {
-                        hits.push(Hit { column, entry, len: word.len() as u32, value });
-                    }
-                    break;
-                }
-                entry += word.len() as u32;
-                column += self.packing.column_bytes(word.len(), self.children) as u32;
-            }
-        }
-    }
-
     /// Column ids and weights of a row.
     #[inline]
     fn row<'b, V>(&'b self, hit: &Hit, weights: &'b [V]) -> Option<(&'b [u8], &'b [V])> {
@@ -186,4 +208,17 @@ fn add_dense<V: Copy>(margins: &mut [f32], dense: &[f32], weights: &[V], widen: 
             *margin += x * widen(w);
         }
     }
+}
+
+/// Asks for the cache line of `values[at]` before it is needed.
+#[inline]
+fn prefetch<T>(values: &[T], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(value) = values.get(at) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch of a valid address reads nothing that the program can see.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (values, at);
 }

@@ -3,11 +3,11 @@
 use xmc_data::Buffer;
 
 use super::codebook;
-use super::level::{Bucket, Head, Level, Packing, Precision, Values, Word, Words, narrow};
+use super::level::{BLOCK, Bucket, Head, Level, Packing, Precision, Values, Word, Words, narrow};
 use crate::post_processor::PostProcessor;
 
-/// Rows a bucket should hold: short to scan, long enough to pay for its 12 bytes.
-const ROWS_PER_BUCKET: usize = 12;
+/// Rows a bucket should hold on average: most fit one block, and they pay for its 12 bytes.
+const ROWS_PER_BUCKET: usize = 10;
 
 /// The weights of one parent's children, by feature.
 #[derive(Clone, Debug, Default)]
@@ -225,6 +225,11 @@ impl LevelBuilder {
     /// The level.
     pub fn finish(mut self, post_processor: PostProcessor, keep: usize) -> Level {
         self.heads.push(self.end(0));
+        // Blocks are read whole, also the one that begins with the last word.
+        match &mut self.words {
+            PackedWords::Narrow(words) => words.extend([0; BLOCK]),
+            PackedWords::Wide(words) => words.extend([0; BLOCK]),
+        }
         let values = match self.values {
             PackedValues::F32(v) if self.precision == Precision::U8 => {
                 let book = codebook::choose(&v);

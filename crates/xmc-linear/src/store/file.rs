@@ -22,7 +22,7 @@ use xmc_data::buffer::map_file;
 use xmc_data::formats::atomic::write_atomically;
 use xmc_data::{Buffer, Error, Result};
 
-use super::level::{Head, Level, Packing, Precision, Values, Words};
+use super::level::{BLOCK, Head, Level, Packing, Precision, Values, Words};
 use super::{TreeModel, codebook};
 use crate::post_processor::PostProcessor;
 use crate::tree::Tree;
@@ -201,7 +201,8 @@ impl TreeModel {
                 Words::Wide(words) => words.len(),
             };
             let starts = |h: &Head| [h.buckets, h.rows, h.entries, h.columns];
-            let ends = [level.buckets.len(), words, level.values.len(), level.columns.len()];
+            let ends =
+                [level.buckets.len(), words.saturating_sub(BLOCK), level.values.len(), level.columns.len()];
             if level.heads.last().map(starts) != Some(ends.map(|end| end as u64)) {
                 return wrong(t, "weights");
             }

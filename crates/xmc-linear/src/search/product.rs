@@ -5,7 +5,7 @@
 //! before, so a loop of its own for each step, without branches to mispredict, keeps many misses under way at once.
 
 use super::Query;
-use crate::store::{BLOCK, Bucket, Level, Packing, TreeModel, Values, Word, Words, widen};
+use crate::store::{BLOCK, Bucket, Level, Packing, TreeModel, Values, Word, Words, prefetch, widen};
 
 /// Accumulators for the most children a parent can have, so that no column id is out of range.
 const NARROW: usize = 1 << 8;
@@ -79,10 +79,17 @@ impl Product {
             children,
         };
         let buckets = level.buckets.get(head.buckets as usize..end.buckets as usize).unwrap_or(&[]);
-        self.read_buckets(buckets, head.shift as u32, query);
         match &level.words {
-            Words::Narrow(words) => self.find_rows(words.get(head.rows as usize..).unwrap_or(&[]), &chunk),
-            Words::Wide(words) => self.find_rows(words.get(head.rows as usize..).unwrap_or(&[]), &chunk),
+            Words::Narrow(words) => {
+                let words = words.get(head.rows as usize..).unwrap_or(&[]);
+                self.read_buckets(buckets, head.shift as u32, words, query);
+                self.find_rows(words, &chunk, |entry| level.prefetch_weight(head.entries as usize + entry));
+            }
+            Words::Wide(words) => {
+                let words = words.get(head.rows as usize..).unwrap_or(&[]);
+                self.read_buckets(buckets, head.shift as u32, words, query);
+                self.find_rows(words, &chunk, |entry| level.prefetch_weight(head.entries as usize + entry));
+            }
         }
         let entries = head.entries as usize..end.entries as usize;
         match &level.values {
@@ -97,18 +104,20 @@ impl Product {
     }
 
     /// Reads the bucket of every feature of the query.
-    fn read_buckets(&mut self, buckets: &[Bucket], shift: u32, query: Query) {
+    fn read_buckets<W: Word>(&mut self, buckets: &[Bucket], shift: u32, words: &[W], query: Query) {
         self.searches.clear();
         let mask = (1u32 << shift) - 1;
         self.searches.extend(query.sparse.iter().filter_map(|(feature, value)| {
             let at = (feature >> shift) as usize;
             let &[bucket, next] = buckets.get(at..at + 2)? else { return None };
+            prefetch(words, bucket.row as usize);
             Some(Search { low: feature & mask, value, bucket, rows: next.row.wrapping_sub(bucket.row) })
         }));
     }
 
     /// Finds the rows of the features in their buckets; `words` are those from the chunk's first to the level's last.
-    fn find_rows<W: Word>(&mut self, words: &[W], chunk: &Chunk) {
+    #[inline]
+    fn find_rows<W: Word>(&mut self, words: &[W], chunk: &Chunk, prefetch_weight: impl Fn(usize)) {
         let bits = chunk.children.div_ceil(8) as u32;
         self.hits.clear();
         for search in &self.searches {
@@ -123,6 +132,7 @@ impl Product {
                 if found.len > 0 {
                     self.hits.push(Hit { column, entry, len: found.len, value: search.value });
                     prefetch(chunk.columns, column as usize);
+                    prefetch_weight(entry as usize);
                 }
                 if left <= BLOCK as u32 || found.len > 0 {
                     break;
@@ -208,17 +218,4 @@ fn add_dense<V: Copy>(margins: &mut [f32], dense: &[f32], weights: &[V], widen: 
             *margin += x * widen(w);
         }
     }
-}
-
-/// Asks for the cache line of `values[at]` before it is needed.
-#[inline]
-fn prefetch<T>(values: &[T], at: usize) {
-    #[cfg(target_arch = "x86_64")]
-    if let Some(value) = values.get(at) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch of a valid address reads nothing that the program can see.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast()) }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (values, at);
 }

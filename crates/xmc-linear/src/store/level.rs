@@ -233,6 +233,16 @@ impl Level {
         self.values.len()
     }
 
+    /// Asks for the cache line of a weight before it is needed.
+    #[inline]
+    pub(crate) fn prefetch_weight(&self, at: usize) {
+        match &self.values {
+            Values::U8(v, _) => prefetch(v, at),
+            Values::F16(v) => prefetch(v, at),
+            Values::F32(v) => prefetch(v, at),
+        }
+    }
+
     /// The packing of its rows.
     pub fn packing(&self) -> Packing {
         match self.words {
@@ -240,6 +250,19 @@ impl Level {
             Words::Wide(_) => Packing::Wide,
         }
     }
+}
+
+/// Asks for the cache line of `values[at]` before it is needed.
+#[inline]
+pub(crate) fn prefetch<T>(values: &[T], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(value) = values.get(at) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch of a valid address reads nothing that the program can see.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (values, at);
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         // Whoever reads our output has seen enough: `xmc predict … | head -1` is no failure.
         Err(problem) if is_broken_pipe(&problem) => ExitCode::SUCCESS,
         Err(problem) => {
-            progress::complain(&format!("{problem:#}"));
+            progress::complain(&in_words(&problem));
             ExitCode::from(ERROR)
         }
     }
@@ -59,6 +59,18 @@ fn run(args: Args) -> Result<Outcome> {
         Verb::Import(verb) => verbs::import::run(&verb, args.quiet),
         Verb::HelpConfig(verb) => verbs::help_config::run(verb.method),
     }
+}
+
+/// The error and its causes, each said once: many errors quote their cause already.
+fn in_words(problem: &anyhow::Error) -> String {
+    let mut words = problem.to_string();
+    for cause in problem.chain().skip(1).map(ToString::to_string) {
+        if !words.contains(&cause) {
+            words.push_str(": ");
+            words.push_str(&cause);
+        }
+    }
+    words
 }
 
 fn is_broken_pipe(problem: &anyhow::Error) -> bool {

@@ -121,7 +121,7 @@ fn notes(report: &DatasetReport) -> Vec<String> {
 fn histogram(bins: &[Bin]) -> String {
     let most = bins.iter().map(|bin| bin.rows).max().unwrap_or(0).max(1);
     let mut table = Table::new(&[("words", Align::Right), ("rows", Align::Right), ("", Align::Left)]);
-    for bin in bins {
+    for bin in bins.iter().skip_while(|bin| bin.rows == 0) {
         let range =
             if bin.from == bin.to { bin.from.to_string() } else { format!("{}–{}", bin.from, bin.to) };
         let bar = "█".repeat((bin.rows * BAR).div_ceil(most) as usize);

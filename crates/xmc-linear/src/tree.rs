@@ -3,8 +3,11 @@
 //! Nodes of a level are numbered so that the children of one parent are neighbours and parents keep their order.
 //! Then a level is one array of offsets: `children(t, p)` is a range of the nodes of level `t + 1`.
 
+mod statistics;
+
 use std::ops::Range;
 
+pub use statistics::{FanOut, TreeStatistics};
 use xmc_data::{Error, Result};
 
 /// A tree of `depth` levels below the root; the nodes of the last level are the labels.
@@ -43,6 +46,45 @@ impl Tree {
             }
         }
         Ok(Tree { offsets, labels, num_labels })
+    }
+
+    /// Takes, level by level from the one below the root down to the labels, the parent of each node; a node without
+    /// one is pruned, and with it all below it. Nodes are renumbered: children of one parent are neighbours and keep
+    /// their order.
+    ///
+    /// ```
+    /// use xmc_linear::Tree;
+    /// let top = vec![Some(0), Some(0)];
+    /// let labels = vec![Some(1), Some(0), None, Some(1)];
+    /// let tree = Tree::from_parents(&[top, labels]).unwrap();
+    /// assert_eq!(tree.labels(), [1, 0, 3]);
+    /// assert_eq!(tree.children(1, 1), 1..3);
+    /// ```
+    pub fn from_parents(levels: &[Vec<Option<u32>>]) -> Result<Self> {
+        let mut offsets = Vec::with_capacity(levels.len());
+        // The nodes of the level above in their new order.
+        let (mut above, mut width) = (vec![0u32], 1);
+        for (t, parents) in levels.iter().enumerate() {
+            let mut children = vec![Vec::new(); width];
+            for (child, parent) in parents.iter().enumerate().filter_map(|(c, p)| Some((c as u32, (*p)?))) {
+                let Some(siblings) = children.get_mut(parent as usize) else {
+                    let problem = format!("node {child} of level {} hangs below node {parent}", t + 1);
+                    return Err(Error::Shape(format!(
+                        "label tree: {problem}, but the level above has {width}"
+                    )));
+                };
+                siblings.push(child);
+            }
+            let mut ends = vec![0];
+            let mut nodes = Vec::with_capacity(parents.len());
+            for &parent in &above {
+                nodes.extend_from_slice(&children[parent as usize]);
+                ends.push(nodes.len() as u32);
+            }
+            offsets.push(ends);
+            (above, width) = (nodes, parents.len());
+        }
+        Tree::new(offsets, above, width)
     }
 
     /// No inner level: the root holds all labels (one-vs-all).
@@ -91,5 +133,47 @@ impl Tree {
             parents.extend(self.children(t - 1, p).map(|_| p as u32));
         }
         parents
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn below(parents: &[u32]) -> Vec<Option<u32>> {
+        parents.iter().map(|&p| Some(p)).collect()
+    }
+
+    #[test]
+    fn parents_of_a_tree_give_the_tree_back() {
+        let tree = Tree::new(vec![vec![0, 3], vec![0, 2, 2, 5]], vec![4, 6, 0, 1, 2], 7).unwrap();
+        let mut labels = vec![None; 7];
+        for (&label, parent) in tree.labels().iter().zip(tree.parents(2)) {
+            labels[label as usize] = Some(parent);
+        }
+        assert_eq!(Tree::from_parents(&[below(&tree.parents(1)), labels]).unwrap(), tree);
+    }
+
+    #[test]
+    fn children_become_neighbours_at_every_level() {
+        let levels = [below(&[0, 0]), below(&[1, 0, 1]), below(&[0, 1, 2, 1, 0])];
+        let tree = Tree::from_parents(&levels).unwrap();
+        // Level 2 in its new order is 1, 0, 2.
+        assert_eq!(tree.offsets(1), [0, 1, 3]);
+        assert_eq!(tree.offsets(2), [0, 2, 4, 5]);
+        assert_eq!(tree.labels(), [1, 3, 0, 4, 2]);
+    }
+
+    #[test]
+    fn what_hangs_below_a_pruned_node_is_pruned() {
+        let tree = Tree::from_parents(&[vec![Some(0), None], below(&[1, 0, 1])]).unwrap();
+        assert_eq!((tree.labels(), tree.num_labels()), (&[1][..], 3));
+    }
+
+    #[test]
+    fn a_parent_that_does_not_exist_is_refused() {
+        let error = Tree::from_parents(&[below(&[0, 0]), below(&[0, 2])]).unwrap_err().to_string();
+        assert!(error.contains("node 1 of level 2 hangs below node 2, but the level above has 2"), "{error}");
+        assert!(Tree::from_parents(&[]).is_err());
     }
 }

@@ -1,39 +1,32 @@
 //! Balanced hierarchical 2-means.
 //!
 //! `h = max(1, ceil(log2(L / max_leaf_size)))` halvings give `2^h` groups. Groups are numbered like a binary heap (root
-//! 1, children of g are 2g and 2g + 1) and each has its own seed, drawn before the work begins. Above the groups,
-//! parent(j) = floor(j / branching) level by level, and one root.
+//! 1, children of g are 2g and 2g + 1) and each has its own seed, drawn before the work begins. The levels above are
+//! those of [`chain`](super::chain).
 //!
 //! Cost: h levels of at most `max_iterations` passes over the entries of z; see [`split`](super::split).
 
 use xmc_data::{Error, Result};
 
+use super::chain::levels_above;
 use super::config::ClusterConfig;
 use super::random::Draws;
 use super::rows::Rows;
-use super::split::split;
+use super::split::{Half, split};
 use super::sums::Units;
 use crate::features::Features;
 use crate::tree::Tree;
 
-/// Groups of at most this many entries (half a gigabyte) get a compact copy of their rows.
-const COMPACT_ENTRIES: usize = 1 << 26;
-/// Groups of at most this part of all entries do in any case.
-const COMPACT_SHARE: usize = 8;
-
 /// The tree over more than `max_leaf_size` labels.
-pub(super) fn grow_tree(z: &Features, config: &ClusterConfig, seed: u64) -> Result<Tree> {
+pub(super) fn grow_tree(z: &Features, config: &ClusterConfig, seed: u32) -> Result<Tree> {
     let halvings = halvings(z.rows(), config.max_leaf_size)?;
-    let mut draws = Draws::new((seed ^ (seed >> 32)) as u32);
+    let mut draws = Draws::new(seed);
     let mut labels = vec![0; z.rows()];
     let largest = z.sparse().values().iter().fold(0f32, |most, v| most.max(v.abs()));
-    let grower = Grower {
-        config,
-        units: Units::new(largest, z.rows()),
-        seeds: (0..2usize << halvings).map(|_| draws.next_u32()).collect(),
-        most_compact: (z.sparse().nnz() / COMPACT_SHARE).max(COMPACT_ENTRIES),
-    };
-    grower.grow(Rows::all(z, grower.units, grower.most_compact), 1, &mut labels);
+    let units = Units::new(largest, z.rows());
+    let seeds = (0..2usize << halvings).map(|_| draws.next_u32()).collect();
+    let all = Half { positions: (0..z.rows() as u32).collect(), total: units.sum(z.sparse()) };
+    Grower { config, units, seeds }.grow(Group::new(&Rows::all(z), all), 1, &mut labels);
     Tree::new(offsets(z.rows(), halvings, config), labels, z.rows())
 }
 
@@ -61,22 +54,8 @@ fn offsets(num_labels: usize, halvings: u32, config: &ClusterConfig) -> Vec<Vec<
         *end += size as u32;
         Some(*end)
     }));
-    let mut levels = vec![leaves];
-    let mut width = ends.len();
-    let top = match config.min_codes {
-        0 => config.branching,
-        1 => width,
-        codes => codes,
-    };
-    while width > top {
-        let parents = width.div_ceil(config.branching);
-        levels.push((0..=parents).map(|p| (p * config.branching).min(width) as u32).collect());
-        width = parents;
-    }
-    if width > 1 {
-        levels.push(vec![0, width as u32]);
-    }
-    levels.reverse();
+    let mut levels = levels_above(ends.len(), config);
+    levels.push(leaves);
     levels
 }
 
@@ -86,29 +65,39 @@ struct Grower<'a> {
     units: Units,
     /// Seed of each group by its heap number.
     seeds: Vec<u32>,
-    /// Groups of at most this many entries are copied.
-    most_compact: usize,
+}
+
+/// Rows and their sum.
+struct Group<'a> {
+    rows: Rows<'a>,
+    total: Vec<i64>,
+}
+
+impl<'a> Group<'a> {
+    /// A part of the rows of another group.
+    fn new(rows: &Rows<'a>, half: Half) -> Self {
+        let (rows, kept) = rows.select(&half.positions);
+        let total = match kept {
+            Some(kept) => kept.iter().map(|&f| half.total[f as usize]).collect(),
+            None => half.total,
+        };
+        Group { rows, total }
+    }
 }
 
 impl Grower<'_> {
     /// Writes the labels of group `number` in the order of its leaves.
-    fn grow(&self, rows: Rows<'_>, number: usize, labels: &mut [u32]) {
-        if 2 * number >= self.seeds.len() {
-            labels.copy_from_slice(rows.ids());
-            return;
-        }
-        let halves = split(&rows, self.seeds[number], self.units, self.config);
-        let (left_labels, right_labels) = labels.split_at_mut(halves.left.len());
+    fn grow(&self, group: Group<'_>, number: usize, labels: &mut [u32]) {
+        let Group { rows, total } = group;
+        let (left, right) = split(&rows, total, self.seeds[number], self.units, self.config);
+        let (left_labels, right_labels) = labels.split_at_mut(left.positions.len());
         if 4 * number >= self.seeds.len() {
-            rows.copy_ids(&halves.left, left_labels);
-            rows.copy_ids(&halves.right, right_labels);
+            rows.copy_ids(&left.positions, left_labels);
+            rows.copy_ids(&right.positions, right_labels);
             return;
         }
-        let (left, right) = rayon::join(
-            || rows.select(&halves.left, halves.left_total, self.most_compact),
-            || rows.select(&halves.right, halves.right_total, self.most_compact),
-        );
-        drop((rows, halves.left, halves.right));
+        let (left, right) = rayon::join(|| Group::new(&rows, left), || Group::new(&rows, right));
+        drop(rows);
         rayon::join(
             || self.grow(left, 2 * number, left_labels),
             || self.grow(right, 2 * number + 1, right_labels),

@@ -1,4 +1,4 @@
-//! Settings of the label tree; the defaults are those of libpecos.
+//! Settings of the label tree. The defaults of balanced trees are those of libpecos, of unbalanced ones those of Bonsai.
 
 use serde::{Deserialize, Serialize};
 use xmc_data::{Error, Result};
@@ -10,15 +10,17 @@ pub enum Method {
     /// Repeated halving: all groups have the same size, within one.
     #[default]
     Balanced,
+    /// k-means with many parts and few levels: groups are as large as the data make them.
+    Unbalanced,
 }
 
 /// How the label tree is grown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClusterConfig {
-    /// `balanced`.
+    /// `balanced` or `unbalanced`.
     pub method: Method,
-    /// Children of an inner node. A power of two keeps every node one complete group of the halving.
+    /// Children of an inner node of a balanced tree. A power of two keeps every node one complete group of the halving.
     pub branching: usize,
     /// A group of at most this many labels is not divided further.
     pub max_leaf_size: usize,
@@ -28,6 +30,10 @@ pub struct ClusterConfig {
     pub max_iterations: usize,
     /// Levels are added on top until at most this many nodes are below the root; 0 means `branching`, 1 none at all.
     pub min_codes: usize,
+    /// Most children of an inner node of an unbalanced tree.
+    pub unbalanced_branching: usize,
+    /// Most levels of rankers of an unbalanced tree; 1 is one-vs-all.
+    pub unbalanced_depth: usize,
 }
 
 impl Default for ClusterConfig {
@@ -39,6 +45,8 @@ impl Default for ClusterConfig {
             spherical: true,
             max_iterations: 20,
             min_codes: 0,
+            unbalanced_branching: 100,
+            unbalanced_depth: 3,
         }
     }
 }
@@ -54,7 +62,9 @@ impl ClusterConfig {
         };
         at_least("cluster.branching", self.branching, 2)?;
         at_least("cluster.max_leaf_size", self.max_leaf_size, 1)?;
-        at_least("cluster.max_iterations", self.max_iterations, 1)
+        at_least("cluster.max_iterations", self.max_iterations, 1)?;
+        at_least("cluster.unbalanced_branching", self.unbalanced_branching, 2)?;
+        at_least("cluster.unbalanced_depth", self.unbalanced_depth, 1)
     }
 }
 
@@ -70,6 +80,10 @@ mod tests {
         assert!(refused(ClusterConfig { branching: 1, ..base() }).contains("`cluster.branching` = 1"));
         assert!(refused(ClusterConfig { max_leaf_size: 0, ..base() }).contains("max_leaf_size"));
         assert!(refused(ClusterConfig { max_iterations: 0, ..base() }).contains("max_iterations"));
+        assert!(
+            refused(ClusterConfig { unbalanced_branching: 1, ..base() }).contains("unbalanced_branching")
+        );
+        assert!(refused(ClusterConfig { unbalanced_depth: 0, ..base() }).contains("unbalanced_depth"));
     }
 
     #[test]

@@ -11,9 +11,12 @@ use xmc_data::{Csr, Dense, Row};
 
 use super::compact::Compact;
 use super::dot::{dot, gather};
-use super::sums::Units;
 use crate::features::Features;
 
+/// Groups of at most this many entries (half a gigabyte) get a compact copy of their rows.
+const COMPACT_ENTRIES: usize = 1 << 26;
+/// Groups of at most this part of all entries do in any case.
+const COMPACT_SHARE: usize = 8;
 /// Rows a parallel task works on.
 const ROWS_PER_TASK: usize = 1024;
 /// Work below this many entries is not divided.
@@ -24,8 +27,8 @@ pub(super) struct Rows<'a> {
     ids: Vec<u32>,
     sparse: Sparse<'a>,
     dense: Option<&'a Dense>,
-    /// Sum of the sparse parts in [`Units`], by feature.
-    total: Vec<i64>,
+    /// A view of at most this many entries is copied.
+    most_compact: usize,
 }
 
 enum Sparse<'a> {
@@ -35,30 +38,25 @@ enum Sparse<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// All rows of `z`, as a compact copy if they have at most `most_compact` entries.
-    pub(super) fn all(z: &'a Features, units: Units, most_compact: usize) -> Self {
-        let mut total = vec![0; z.sparse().cols()];
-        for (&f, &v) in z.sparse().indices().iter().zip(z.sparse().values()) {
-            total[f as usize] += units.of(v);
-        }
-        let positions: Vec<u32> = (0..z.rows() as u32).collect();
-        let view = Rows {
-            ids: positions.clone(),
+    /// All rows of `z`, as a view.
+    pub(super) fn all(z: &'a Features) -> Self {
+        Rows {
+            ids: (0..z.rows() as u32).collect(),
             sparse: Sparse::View(z.sparse()),
             dense: z.dense(),
-            total: Vec::new(),
-        };
-        view.select(&positions, total, most_compact)
+            most_compact: (z.sparse().nnz() / COMPACT_SHARE).max(COMPACT_ENTRIES),
+        }
     }
 
-    /// The rows at `positions`, whose sum is `total`. A view with more than `most_compact` entries stays a view.
-    pub(super) fn select(&self, positions: &[u32], total: Vec<i64>, most_compact: usize) -> Self {
+    /// The rows at `positions`; if features were renumbered, also their numbers here.
+    pub(super) fn select(&self, positions: &[u32]) -> (Self, Option<Vec<u32>>) {
         let ids = positions.iter().map(|&p| self.ids[p as usize]).collect();
+        let (dense, most_compact) = (self.dense, self.most_compact);
         let row = |p: u32| self.row(p as usize);
         let (compact, kept) = match &self.sparse {
             Sparse::View(matrix) => {
                 if positions.iter().map(|&p| row(p).len()).sum::<usize>() > most_compact {
-                    return Rows { ids, sparse: Sparse::View(matrix), dense: self.dense, total };
+                    return (Rows { ids, sparse: Sparse::View(matrix), dense, most_compact }, None);
                 }
                 Compact::new(positions, row, |_| 0.0, matrix.cols(), true)
             }
@@ -67,8 +65,7 @@ impl<'a> Rows<'a> {
                 Compact::new(positions, row, |p| c.own(p as usize), c.num_features(), false)
             }
         };
-        let total = kept.iter().map(|&f| total[f as usize]).collect();
-        Rows { ids, sparse: Sparse::Compact(compact), dense: self.dense, total }
+        (Rows { ids, sparse: Sparse::Compact(compact), dense, most_compact }, Some(kept))
     }
 
     /// m, the number of rows.
@@ -88,9 +85,12 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Sum of the sparse parts of all rows in [`Units`], by feature.
-    pub(super) fn total(&self) -> &[i64] {
-        &self.total
+    /// Number of sparse features.
+    pub(super) fn num_features(&self) -> usize {
+        match &self.sparse {
+            Sparse::View(matrix) => matrix.cols(),
+            Sparse::Compact(compact) => compact.num_features(),
+        }
     }
 
     /// Number of dense features.

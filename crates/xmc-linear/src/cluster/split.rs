@@ -16,26 +16,28 @@ use super::random::Draws;
 use super::rows::Rows;
 use super::sums::{Sums, Units};
 
-/// A group in two halves.
-pub(super) struct Halves {
-    /// Positions of the rows that go left.
-    pub(super) left: Vec<u32>,
-    /// Positions of the rows that go right.
-    pub(super) right: Vec<u32>,
-    /// Sum of the left rows as in [`Rows::total`].
-    pub(super) left_total: Vec<i64>,
-    /// Sum of the right rows.
-    pub(super) right_total: Vec<i64>,
+/// One half of a group.
+pub(super) struct Half {
+    /// Positions of its rows in the group.
+    pub(super) positions: Vec<u32>,
+    /// Sum of its sparse rows in units, by feature of the group.
+    pub(super) total: Vec<i64>,
 }
 
-/// Halves a group of at least two rows.
-pub(super) fn split(rows: &Rows<'_>, seed: u32, units: Units, config: &ClusterConfig) -> Halves {
+/// Halves a group of at least two rows whose sum is `total`: what goes left, and what goes right.
+pub(super) fn split(
+    rows: &Rows<'_>,
+    total: Vec<i64>,
+    seed: u32,
+    units: Units,
+    config: &ClusterConfig,
+) -> (Half, Half) {
     let m = rows.len();
-    let mut sums = Sums::of_all(rows, units);
+    let mut sums = Sums::of_all(rows, &total, units);
     let mut summed = vec![true; m];
-    let mut total = vec![0.0; m];
-    rows.products(sums.sparse(), sums.dense(), &mut total);
-    total.iter_mut().enumerate().for_each(|(p, t)| *t += rows.own(p));
+    let mut to_total = vec![0.0; m];
+    rows.products(sums.sparse(), sums.dense(), &mut to_total);
+    to_total.iter_mut().enumerate().for_each(|(p, t)| *t += rows.own(p));
 
     let mut scores = vec![0.0; m];
     first_scores(rows, seed, &mut scores);
@@ -50,12 +52,13 @@ pub(super) fn split(rows: &Rows<'_>, seed: u32, units: Units, config: &ClusterCo
             break;
         }
         rows.products(sums.sparse(), sums.dense(), &mut scores);
-        finish_scores(rows, &total, &right, config.spherical, &mut scores);
+        finish_scores(rows, &to_total, &right, config.spherical, &mut scores);
     }
     let right_total = sums.into_exact();
-    let left_total = rows.total().iter().zip(&right_total).map(|(all, right)| all - right).collect();
+    let mut left_total = total;
+    left_total.iter_mut().zip(&right_total).for_each(|(left, right)| *left -= right);
     let (left, right) = (0..m as u32).partition(|&p| !right[p as usize]);
-    Halves { left, right, left_total, right_total }
+    (Half { positions: left, total: left_total }, Half { positions: right, total: right_total })
 }
 
 /// Scores against the difference of two rows drawn at random.
@@ -64,7 +67,7 @@ fn first_scores(rows: &Rows<'_>, seed: u32, scores: &mut [f32]) {
     let mut draws = Draws::new(seed);
     let r = draws.below(m) as usize;
     let l = (r + 1 + draws.below(m - 1) as usize) % m as usize;
-    let mut sparse = vec![0f32; rows.total().len()];
+    let mut sparse = vec![0f32; rows.num_features()];
     let mut dense = rows.dense_row(r).to_vec();
     for (f, v) in rows.row(r).iter() {
         sparse[f as usize] += v;
@@ -83,13 +86,12 @@ fn first_scores(rows: &Rows<'_>, seed: u32, scores: &mut [f32]) {
 /// Turns `p_i` (without own features) into scores.
 fn finish_scores(rows: &Rows<'_>, total: &[f32], right: &[bool], spherical: bool, scores: &mut [f32]) {
     let (mut right_norm, mut left_norm) = (0f64, 0f64);
-    for p in 0..scores.len() {
-        if right[p] {
-            scores[p] += rows.own(p);
-            right_norm += f64::from(scores[p]);
-        } else {
-            left_norm += f64::from(total[p] - scores[p]);
-        }
+    for (p, ((score, &t), &right)) in scores.iter_mut().zip(total).zip(right).enumerate() {
+        // The sides are in no order that a processor could predict, so there is no branch on them.
+        let on_right = f32::from(u8::from(right));
+        *score += on_right * rows.own(p);
+        right_norm += f64::from(on_right * *score);
+        left_norm += f64::from((1.0 - on_right) * (t - *score));
     }
     let inverse_length = |square: f64| if square > 0.0 { 1.0 / square.sqrt() } else { 0.0 };
     let (a, b) = if spherical {
@@ -120,15 +122,20 @@ fn upper_half(scores: &[f32], keys: &mut Vec<u32>) -> Vec<bool> {
     let left = scores.len() / 2;
     keys.clear();
     keys.extend(scores.iter().map(|&s| ordered(s)));
-    let (_, &mut limit, _) = keys.select_nth_unstable(left - 1);
-    let mut ties = left - scores.iter().filter(|&&s| ordered(s) < limit).count();
-    let goes_right = |&s: &f32| {
-        let key = ordered(s);
-        let tie_left = key == limit && ties > 0;
-        ties -= usize::from(tie_left);
-        key >= limit && !tie_left
-    };
-    scores.iter().map(goes_right).collect()
+    let (lower, &mut limit, _) = keys.select_nth_unstable(left - 1);
+    // How many of the rows at the limit go left.
+    let mut ties = 1 + lower.iter().filter(|&&key| key == limit).count();
+    let mut right: Vec<bool> = scores.iter().map(|&s| ordered(s) >= limit).collect();
+    for (p, &s) in scores.iter().enumerate() {
+        if ordered(s) == limit {
+            right[p] = false;
+            ties -= 1;
+            if ties == 0 {
+                break;
+            }
+        }
+    }
+    right
 }
 
 /// An integer that orders like the number; both zeros are equal.

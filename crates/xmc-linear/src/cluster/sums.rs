@@ -6,6 +6,7 @@
 
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefMutIterator, ParallelIterator};
 use rayon::slice::ParallelSlice;
+use xmc_data::Csr;
 
 use super::rows::{PARALLEL_ENTRIES, Rows};
 
@@ -31,6 +32,15 @@ impl Units {
         (value * self.per_one) as i64
     }
 
+    /// Sum of all rows, by feature.
+    pub(super) fn sum(self, rows: &Csr) -> Vec<i64> {
+        let mut sum = vec![0; rows.cols()];
+        for (&f, &v) in rows.indices().iter().zip(rows.values()) {
+            sum[f as usize] += self.of(v);
+        }
+        sum
+    }
+
     fn value(self, sum: i64) -> f32 {
         sum as f32 / self.per_one
     }
@@ -47,11 +57,11 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    /// The sum of all rows.
-    pub(super) fn of_all(rows: &Rows<'_>, units: Units) -> Self {
+    /// The sum of all rows, whose sparse part is `total`.
+    pub(super) fn of_all(rows: &Rows<'_>, total: &[i64], units: Units) -> Self {
         let mut sums = Sums {
-            exact: rows.total().to_vec(),
-            sparse: rows.total().iter().map(|&sum| units.value(sum)).collect(),
+            exact: total.to_vec(),
+            sparse: total.iter().map(|&sum| units.value(sum)).collect(),
             exact_dense: vec![0.0; rows.dense_cols()],
             dense: vec![0.0; rows.dense_cols()],
             units,

@@ -80,12 +80,15 @@ fn one_and_two_and_four_threads_grow_the_same_tree() {
     let z = zipf(20_000, 5_000);
     let dense = Dense::new(20_000, 3, (0..60_000).map(|i| (i as f32).sin()).collect::<Vec<_>>()).unwrap();
     let z = Features::new(z.into_parts().0, Some(dense)).unwrap();
-    let config = ClusterConfig { max_leaf_size: 40, max_iterations: 4, ..ClusterConfig::default() };
-    let tree = |threads| with_threads(threads, || build_tree(&z, &config, 5).unwrap());
-    let one = tree(1);
-    assert_eq!(one, tree(2));
-    assert_eq!(one, tree(4));
-    assert_ne!(one, build_tree(&z, &config, 6).unwrap());
+    for method in [Method::Balanced, Method::Unbalanced] {
+        let base = ClusterConfig { method, unbalanced_branching: 20, ..ClusterConfig::default() };
+        let config = ClusterConfig { max_leaf_size: 40, max_iterations: 4, ..base };
+        let tree = |threads| with_threads(threads, || build_tree(&z, &config, 5).unwrap());
+        let one = tree(1);
+        assert_eq!(one, tree(2));
+        assert_eq!(one, tree(4));
+        assert_ne!(one, build_tree(&z, &config, 6).unwrap());
+    }
 }
 
 #[test]
@@ -158,4 +161,29 @@ proptest! {
             prop_assert!(tree.width(1) <= branching);
         }
     }
+}
+
+#[test]
+fn unbalanced_trees_cover_every_label_once_and_respect_the_depth() {
+    let z = zipf(3_000, 500);
+    for unbalanced_depth in 1..=4 {
+        let base =
+            ClusterConfig { method: Method::Unbalanced, unbalanced_branching: 8, ..ClusterConfig::default() };
+        let config = ClusterConfig { unbalanced_depth, max_leaf_size: 20, ..base };
+        let tree = build_tree(&z, &config, 2).unwrap();
+        assert_eq!(tree.depth(), unbalanced_depth);
+        let mut labels = tree.labels().to_vec();
+        labels.sort_unstable();
+        assert_eq!(labels, (0..3_000).collect::<Vec<_>>());
+        for (t, level) in tree.statistics().levels.iter().enumerate() {
+            assert!(level.min > 0 && (level.max <= 8 || t + 1 == unbalanced_depth));
+        }
+    }
+}
+
+#[test]
+fn unbalanced_groups_without_any_difference_stay_whole() {
+    let config = ClusterConfig { method: Method::Unbalanced, max_leaf_size: 3, ..ClusterConfig::default() };
+    let tree = build_tree(&sparse(&vec![vec![0.6, 0.8]; 9]), &config, 0).unwrap();
+    assert_eq!(tree, Tree::flat(9));
 }

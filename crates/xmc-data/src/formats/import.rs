@@ -110,6 +110,7 @@ fn read_files(first: &Path, files: &[PathBuf], options: &ImportOptions) -> Resul
             Role::LabelNames => names_file = Some(file),
         }
     }
+    train.reconcile(&mut test, first)?;
     let given_names = names_file.map(|path| Ok((path.as_path(), label_names(path)?))).transpose()?;
     let (labels, ids) = names.settle(first, given_names, [&train, &test])?;
     let d = train.width().max(test.width());

@@ -70,13 +70,15 @@ impl Rows {
         let fail = |e: Error| Error::file(path, e.to_string());
         let (d, l) = (self.x.width(), self.y.width());
         let (x, y) = (self.x.finish(d).map_err(fail)?, self.y.finish(l).map_err(fail)?);
-        if from_zero || d == 0 {
-            return Ok((x, y));
-        }
-        let shifted: Vec<u32> = x.indices().iter().map(|&f| f - 1).collect();
-        let x = Csr::new(x.rows(), d - 1, x.indptr().to_vec(), shifted, x.values().to_vec()).map_err(fail)?;
+        let x = if from_zero { x } else { counted_from_zero(&x).map_err(fail)? };
         Ok((x, y))
     }
+}
+
+/// Features that count from 1, of which none is 0, counted from 0.
+pub(crate) fn counted_from_zero(x: &Csr) -> Result<Csr> {
+    let ids: Vec<u32> = x.indices().iter().map(|&f| f.saturating_sub(1)).collect();
+    Csr::new(x.rows(), x.cols().saturating_sub(1), x.indptr().to_vec(), ids, x.values().to_vec())
 }
 
 fn parse_row(lines: &Lines, data: &str, features: &mut Vec<(u32, f32)>, labels: &mut Vec<u32>) -> Result<()> {

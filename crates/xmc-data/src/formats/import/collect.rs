@@ -111,6 +111,8 @@ pub(super) struct Collector {
     numbered: Vec<Csr>,
     /// Largest number of labels of a file of features.
     num_labels: usize,
+    /// Numbers of features and labels are those of the largest ids, not said by the files.
+    ids_of_svmlight: bool,
 }
 
 impl Collector {
@@ -144,7 +146,9 @@ impl Collector {
                 Ok(plain("xmc"))
             }
             Format::Svmlight => {
-                let (x, y) = svmlight::from_reader(path, reader, None)?;
+                // Where features start is settled when all files are read: a short one may not use the first feature.
+                let (x, y) = svmlight::from_reader(path, reader, Some(true))?;
+                self.ids_of_svmlight = true;
                 self.append(x, y);
                 Ok(plain("svmlight"))
             }
@@ -174,6 +178,28 @@ impl Collector {
     /// Number of features d.
     pub(super) fn width(&self) -> usize {
         self.features.iter().map(Csr::cols).max().unwrap_or(0)
+    }
+
+    /// Checks that test rows have the features and labels of the training rows, and makes features count from 0.
+    pub(super) fn reconcile(&mut self, test: &mut Collector, path: &Path) -> Result<()> {
+        if !self.ids_of_svmlight {
+            let (a, b) = ((self.width(), self.num_labels), (test.width(), test.num_labels));
+            if !test.is_empty() && a != b {
+                let problem = format!(
+                    "{} features and {} labels, but the test rows have {} and {}",
+                    a.0, a.1, b.0, b.1
+                );
+                return Err(Error::file(path, problem));
+            }
+            return Ok(());
+        }
+        let all = || self.features.iter().chain(&test.features);
+        if all().all(|x| !x.indices().contains(&0)) {
+            for x in self.features.iter_mut().chain(&mut test.features) {
+                *x = svmlight::counted_from_zero(x)?;
+            }
+        }
+        Ok(())
     }
 
     /// The part with `ids` in place of the ids of [`Names`], `num_labels` labels and `d` features.

@@ -102,6 +102,15 @@ fn files_of_features_are_stacked_to_common_widths() {
 }
 
 #[test]
+fn where_features_start_is_settled_over_all_files() {
+    let files = Files::new(&[("a.svm", "0 0:1 2:1\n"), ("b.svm", "0 1:1 2:1\n"), ("test.svm", "0 1:2\n")]);
+    let (data, _) = files.load(&["a.svm", "test.svm"], &ImportOptions::default()).unwrap();
+    assert_eq!(data.test_part().unwrap().features.as_ref().unwrap().row(0).indices, [1]);
+    let (data, _) = files.load(&["b.svm", "test.svm"], &ImportOptions::default()).unwrap();
+    assert_eq!(data.test_part().unwrap().features.as_ref().unwrap().row(0).indices, [0]);
+}
+
+#[test]
 fn rows_are_set_aside_by_their_content() {
     let rows: Vec<String> = (0..200).map(|i| format!("text number {},x", i % 100)).collect();
     let content = format!("text,label\n{}\n", rows.join("\n"));
@@ -138,6 +147,8 @@ fn what_cannot_be_imported_is_said() {
         ("b.csv", "text,labels\nx,y\n"),
         ("test.csv", "text,labels\nx,y\n"),
         ("a.svm", "0 1:1\n"),
+        ("trn.txt", "1 2 3\n0 1:1\n"),
+        ("tst.txt", "1 2 4\n0 1:1\n"),
     ]);
     let half = ImportOptions { test_fraction: 0.5, ..ImportOptions::default() };
     let all = ImportOptions { test_fraction: 1.0, ..ImportOptions::default() };
@@ -147,6 +158,7 @@ fn what_cannot_be_imported_is_said() {
         (&["m.txt"], &plain, "a matrix without labels"),
         (&["a.csv"], &plain, "no labels"),
         (&["b.csv", "a.svm"], &plain, "cannot be imported together"),
+        (&["trn.txt", "tst.txt"], &plain, "2 features and 3 labels, but the test rows have 2 and 4"),
         (&["test.csv"], &plain, "no training rows"),
         (&["b.csv", "test.csv"], &half, "bring test rows of their own"),
         (&["b.csv"], &half, "leaves rows on both sides of 1"),

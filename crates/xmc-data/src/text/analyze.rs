@@ -22,7 +22,7 @@ pub(super) struct Analyzer {
     strip_accents: bool,
     language: Stem,
     stemmer: Option<Stemmer>,
-    stop_words: Vec<Vec<u8>>,
+    stop_words: Vec<String>,
     /// Words or characters looked at.
     truncate: usize,
 }
@@ -44,7 +44,7 @@ pub(super) struct Analysis {
 impl Analyzer {
     /// The analyzer that a checked configuration describes.
     pub(super) fn new(config: &VectorizerConfig) -> Self {
-        let mut stop_words: Vec<Vec<u8>> = config.stop_words.iter().map(|w| w.clone().into_bytes()).collect();
+        let mut stop_words = config.stop_words.clone();
         stop_words.sort_unstable();
         Analyzer {
             kind: config.analyzer,
@@ -65,13 +65,17 @@ impl Analyzer {
     pub(super) fn terms(&self, text: &str, memory: &mut Analysis, sink: impl FnMut(&[u8], usize, usize)) {
         let mut lowered = std::mem::take(&mut memory.lowered);
         let mut stripped = std::mem::take(&mut memory.stripped);
-        // ASCII, the common case, has no accents and is lower-cased while it is cut.
+        // ASCII, the common case, has no accents, and its capitals are found many at a time.
         let ascii = text.is_ascii();
-        let fold = self.lowercase && ascii;
         let mut prepared = text;
-        if self.lowercase && !ascii {
+        if self.lowercase {
             lowered.clear();
-            lower_into(prepared, &mut lowered);
+            if ascii {
+                lowered.push_str(text);
+                lowered.make_ascii_lowercase();
+            } else {
+                lower_into(prepared, &mut lowered);
+            }
             prepared = &lowered;
         }
         if self.strip_accents && !ascii {
@@ -83,10 +87,10 @@ impl Analyzer {
         memory.starts.clear();
         memory.spaces.clear();
         match (self.kind, self.pattern) {
-            (AnalyzerKind::Word, TokenPattern::Sklearn) => self.words(prepared, fold, memory),
-            (AnalyzerKind::Word, TokenPattern::Whitespace) => self.split(prepared, fold, memory),
-            (AnalyzerKind::Char, _) => self.characters(prepared, fold, memory),
-            (AnalyzerKind::CharWb, _) => self.padded_words(prepared, fold, memory),
+            (AnalyzerKind::Word, TokenPattern::Sklearn) => self.words(prepared, memory),
+            (AnalyzerKind::Word, TokenPattern::Whitespace) => self.split(prepared, memory),
+            (AnalyzerKind::Char, _) => self.characters(prepared, memory),
+            (AnalyzerKind::CharWb, _) => self.padded_words(prepared, memory),
         }
         memory.starts.push(memory.buffer.len());
         memory.buffer.extend_from_slice(&PADDING);
@@ -96,71 +100,59 @@ impl Analyzer {
     }
 
     /// Runs of two or more word characters.
-    fn words(&self, text: &str, fold: bool, memory: &mut Analysis) {
+    fn words(&self, text: &str, memory: &mut Analysis) {
         let bytes = text.as_bytes();
-        let class = if fold { &FOLDED } else { &KEPT };
-        let (mut at, mut start, mut length) = (0, 0, 0);
-        while let Some(&byte) = bytes.get(at) {
-            let kept = class[byte as usize];
-            if kept != 0 {
-                memory.buffer.push(kept);
-                length += 1;
-                at += 1;
-                continue;
-            }
-            let wide = if byte < 0x80 { None } else { text.get(at..).and_then(|rest| rest.chars().next()) };
-            at += wide.map_or(1, char::len_utf8);
-            match wide {
-                Some(c) if is_word(c) => {
-                    memory.buffer.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-                    length += 1;
+        // `at` is always at the start of a character.
+        let mut at = 0;
+        while at < bytes.len() && memory.starts.len() < self.truncate {
+            let (start, mut length) = (at, 0);
+            let skipped = loop {
+                let run = bytes[at..].iter().take_while(|&&byte| ASCII_WORD[byte as usize]).count();
+                (at, length) = (at + run, length + run);
+                match bytes.get(at) {
+                    Some(0x80..) => {}
+                    _ => break 1,
                 }
-                _ if length == 0 => {}
-                _ => {
-                    self.end_word(start, length >= 2, memory);
-                    (start, length) = (memory.buffer.len(), 0);
-                    if memory.starts.len() >= self.truncate {
-                        return;
-                    }
+                match text[at..].chars().next() {
+                    Some(c) if is_word(c) => (at, length) = (at + c.len_utf8(), length + 1),
+                    c => break c.map_or(1, char::len_utf8),
                 }
+            };
+            if length >= 2 {
+                self.push_word(&text[start..at], memory);
             }
-        }
-        if length > 0 {
-            self.end_word(start, length >= 2, memory);
+            at += skipped;
         }
     }
 
     /// Words between ASCII spaces.
-    fn split(&self, text: &str, fold: bool, memory: &mut Analysis) {
+    fn split(&self, text: &str, memory: &mut Analysis) {
         for word in text.split(' ').filter(|word| !word.is_empty()) {
             if memory.starts.len() >= self.truncate {
                 return;
             }
-            let start = memory.buffer.len();
-            push_folded(word, fold, &mut memory.buffer);
-            self.end_word(start, true, memory);
+            self.push_word(word, memory);
         }
     }
 
-    /// Keeps the word that was written from `start`, or its stem, or takes it back.
-    fn end_word(&self, start: usize, keep: bool, memory: &mut Analysis) {
+    /// Appends a word, or its stem, unless it is a stop word.
+    #[inline]
+    fn push_word(&self, word: &str, memory: &mut Analysis) {
         let Analysis { buffer, starts, stems, .. } = memory;
-        let stopped = |word: &[u8]| self.stop_words.binary_search_by(|w| w.as_slice().cmp(word)).is_ok();
-        if !keep || stopped(&buffer[start..]) {
-            buffer.truncate(start);
+        if self.stop_words.binary_search_by(|stop| stop.as_str().cmp(word)).is_ok() {
             return;
         }
-        if let (Some(stemmer), Ok(word)) = (&self.stemmer, std::str::from_utf8(&buffer[start..])) {
-            let stem = stems.of(self.language, stemmer, word);
-            buffer.truncate(start);
-            buffer.extend_from_slice(stem.as_bytes());
-        }
-        starts.push(start);
+        let word = match &self.stemmer {
+            Some(stemmer) => stems.of(self.language, stemmer, word),
+            None => word,
+        };
+        starts.push(buffer.len());
+        buffer.extend_from_slice(word.as_bytes());
         buffer.push(b' ');
     }
 
     /// The text itself; for scikit-learn's pattern every run of white space becomes one space.
-    fn characters(&self, text: &str, fold: bool, memory: &mut Analysis) {
+    fn characters(&self, text: &str, memory: &mut Analysis) {
         let collapse = self.pattern == TokenPattern::Sklearn;
         let mut rest = text.chars().peekable();
         while let Some(mut c) = rest.next() {
@@ -173,12 +165,12 @@ impl Analyzer {
                 }
                 c = ' ';
             }
-            memory.push_char(c, fold);
+            memory.push_char(c);
         }
     }
 
     /// Words with one space between them, before the first and behind the last.
-    fn padded_words(&self, text: &str, fold: bool, memory: &mut Analysis) {
+    fn padded_words(&self, text: &str, memory: &mut Analysis) {
         let splits = |c: char| match self.pattern {
             TokenPattern::Sklearn => is_space(c),
             TokenPattern::Whitespace => c == ' ',
@@ -198,7 +190,7 @@ impl Analyzer {
             }
             inside = true;
             left -= 1;
-            memory.push_char(c, fold);
+            memory.push_char(c);
         }
         if !memory.starts.is_empty() {
             memory.push_space();
@@ -236,10 +228,10 @@ impl Analyzer {
 }
 
 impl Analysis {
-    fn push_char(&mut self, c: char, fold: bool) {
+    fn push_char(&mut self, c: char) {
         self.starts.push(self.buffer.len());
         if c.is_ascii() {
-            self.buffer.push(if fold { c.to_ascii_lowercase() } else { c } as u8);
+            self.buffer.push(c as u8);
         } else {
             self.buffer.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
         }
@@ -247,34 +239,20 @@ impl Analysis {
 
     fn push_space(&mut self) {
         self.spaces.push(self.starts.len());
-        self.push_char(' ', false);
+        self.push_char(' ');
     }
 }
 
-fn push_folded(word: &str, fold: bool, out: &mut Vec<u8>) {
-    let start = out.len();
-    out.extend_from_slice(word.as_bytes());
-    if fold {
-        out[start..].make_ascii_lowercase();
-    }
-}
-
-/// For each byte: itself if it is an ASCII word character, else 0.
-static KEPT: [u8; 256] = ascii_words(false);
-/// The same in lower case.
-static FOLDED: [u8; 256] = ascii_words(true);
-
-const fn ascii_words(fold: bool) -> [u8; 256] {
-    let mut class = [0; 256];
+/// Which bytes are ASCII word characters.
+static ASCII_WORD: [bool; 256] = {
+    let mut class = [false; 256];
     let mut byte = 0u8;
     while byte < 128 {
-        if byte.is_ascii_alphanumeric() || byte == b'_' {
-            class[byte as usize] = if fold { byte.to_ascii_lowercase() } else { byte };
-        }
+        class[byte as usize] = byte.is_ascii_alphanumeric() || byte == b'_';
         byte += 1;
     }
     class
-}
+};
 
 #[cfg(test)]
 mod tests {

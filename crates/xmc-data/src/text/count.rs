@@ -3,14 +3,13 @@
 //! Fixed chunks of rows number their terms on their own, in parallel, so each works within its core's cache. Time is
 //! O(occurrences); a chunk keeps 8 bytes for every distinct term of every row.
 
-use rayon::iter::ParallelIterator;
-use rayon::slice::ParallelSlice;
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use super::analyze::{Analysis, Analyzer};
 use super::intern::{Interner, Terms, key_within, spread};
 use crate::strings::Strings;
 
-/// Texts and bytes after which a chunk ends: its vocabulary should fit the cache of one core.
+/// Most texts of a chunk, and about the most bytes: its vocabulary should fit the cache of one core.
 const CHUNK_ROWS: usize = 4096;
 const CHUNK_BYTES: usize = 1 << 24;
 
@@ -36,17 +35,11 @@ pub(super) struct Chunk {
 
 /// Counts the terms of all texts, chunk by chunk.
 pub(super) fn count(analyzer: &Analyzer, texts: &Strings) -> Vec<Chunk> {
-    let mut starts = vec![0];
-    let mut bytes = 0;
-    for (row, text) in texts.iter().enumerate() {
-        bytes += text.len();
-        if row + 1 - starts[starts.len() - 1] == CHUNK_ROWS || bytes >= CHUNK_BYTES {
-            starts.push(row + 1);
-            bytes = 0;
-        }
-    }
-    starts.push(texts.len());
-    starts.par_windows(2).map(|rows| Chunk::new(analyzer, texts, rows[0], rows[1])).collect()
+    let n = texts.len();
+    let average = 1 + texts.bytes() as usize / n.max(1);
+    let rows = (CHUNK_BYTES / average).clamp(1, CHUNK_ROWS);
+    let chunk = |i: usize| Chunk::new(analyzer, texts, i * rows, n.min((i + 1) * rows));
+    (0..n.div_ceil(rows)).into_par_iter().map(chunk).collect()
 }
 
 impl Chunk {

@@ -105,3 +105,65 @@ impl Stems {
         &self.text[start..self.ends[id]]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ALL: [Stem; 18] = [
+        Stem::Arabic,
+        Stem::Danish,
+        Stem::Dutch,
+        Stem::English,
+        Stem::Finnish,
+        Stem::French,
+        Stem::German,
+        Stem::Greek,
+        Stem::Hungarian,
+        Stem::Italian,
+        Stem::Norwegian,
+        Stem::Portuguese,
+        Stem::Romanian,
+        Stem::Russian,
+        Stem::Spanish,
+        Stem::Swedish,
+        Stem::Tamil,
+        Stem::Turkish,
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn no_word_makes_a_stemmer_panic(
+            word in "(\\PC|[a-zäéßøğış'yqu]|[а-яё]|[α-ωάς]|[ء-ي\u{64b}-\u{652}]|[அ-ஹா-்]|ungen|keit|lar){1,12}",
+        ) {
+            for language in ALL {
+                language.stemmer().unwrap().stem(&word);
+            }
+        }
+    }
+
+    #[test]
+    fn a_known_word_has_the_same_stem_again_and_another_language_starts_afresh() {
+        let (english, german) = (Stem::English.stemmer().unwrap(), Stem::German.stemmer().unwrap());
+        let mut stems = Stems::default();
+        for _ in 0..2 {
+            assert_eq!(stems.of(Stem::English, &english, "rivers"), "river");
+            assert_eq!(stems.of(Stem::English, &english, "bücher"), "bücher");
+        }
+        assert_eq!(stems.of(Stem::German, &german, "bücher"), "buch");
+    }
+
+    #[test]
+    fn the_memory_of_stems_is_bounded() {
+        let english = Stem::English.stemmer().unwrap();
+        let mut stems = Stems::default();
+        for i in 0..REMEMBERED + 10 {
+            assert_eq!(stems.of(Stem::English, &english, &format!("{i}")), format!("{i}"));
+        }
+        assert_eq!(stems.ends.len(), 10);
+    }
+}

@@ -1,5 +1,7 @@
 //! `xmc import`.
 
+use std::fmt::Write as _;
+
 use crate::world::{World, stderr, stdout};
 
 #[test]
@@ -8,7 +10,7 @@ fn a_table_becomes_a_dataset_that_trains() {
     let mut table = String::from("text,labels\n");
     for i in 0..40 {
         let (text, label) = [("whale and coral", "sea"), ("summit, ridge", "mountain")][i % 2];
-        table.push_str(&format!("\"{text} {i}\",{label}\n"));
+        writeln!(table, "\"{text} {i}\",{label}").unwrap();
     }
     world.write("rows.csv", table.as_bytes());
     let imported =

@@ -4,18 +4,19 @@ use std::fs;
 
 use crate::world::{World, contents};
 
-/// A training that died after its first stages: data whose test rows cannot be read in time never gets to the end.
-fn interrupted(world: &World, stages: &[&str]) {
-    // Rankers of every level need two trees' worth of stages; a killed process leaves finished folders and a half one.
-    let keep = world.path("kept");
-    fs::create_dir(&keep).unwrap();
-    let run = world.path("model.run");
-    let half = run.join("ranker.0.part");
-    for stage in stages {
-        assert!(run.join(stage).join("stage.json").exists(), "{stage} is not finished");
-    }
-    fs::create_dir_all(&half).unwrap();
-    fs::write(half.join("ranker"), b"half").unwrap();
+/// Test rows without texts stop a training when all stages are done, before the model is written.
+fn stop_before_the_end(world: &World) {
+    let good = world.read("data/raw/tst_X.txt");
+    fs::remove_file(world.path("data/raw/tst_X.txt")).unwrap();
+    world.write("data/X.tst.txt", format!("12 1\n{}", "\n".repeat(12)).as_bytes());
+    world.train(&[]).assert().code(2);
+    fs::remove_file(world.path("data/X.tst.txt")).unwrap();
+    world.write("data/raw/tst_X.txt", &good);
+}
+
+fn said(world: &World, args: &[&str]) -> String {
+    let output = world.train(args).assert().success().get_output().clone();
+    String::from_utf8(output.stderr).unwrap()
 }
 
 #[test]
@@ -23,38 +24,50 @@ fn resuming_gives_the_same_bytes_as_training_in_one_go() {
     let world = World::with_model();
     let whole = contents(&world.path("model"));
     fs::remove_dir_all(world.path("model")).unwrap();
-    // Test rows with other labels stop the training after the rankers, before the model is written.
-    let good = world.read("data/raw/tst_X.txt");
-    fs::remove_file(world.path("data/raw/tst_X.txt")).unwrap();
-    world.write("data/X.tst.txt", b"12 1\n\n\n\n\n\n\n\n\n\n\n\n\n");
-    world.train(&[]).assert().code(2);
-    interrupted(&world, &["vectorizer", "tree.0", "ranker.0"]);
-    fs::remove_file(world.path("data/X.tst.txt")).unwrap();
-    world.write("data/raw/tst_X.txt", &good);
-    fs::remove_dir_all(world.path("model.run/ranker.0")).unwrap();
+    stop_before_the_end(&world);
+    // What a killed process leaves of a stage: its folder under another name, half full.
+    let run = world.path("model.run");
+    fs::rename(run.join("ranker.0"), run.join("ranker.0.part")).unwrap();
+    fs::write(run.join("ranker.0.part/ranker"), b"half").unwrap();
 
-    let output = world.train(&["--resume"]).assert().success().get_output().clone();
-    let said = String::from_utf8(output.stderr).unwrap();
+    let said = said(&world, &["--resume"]);
     assert!(said.contains("tree.0 (done earlier)") && !said.contains("ranker.0 (done earlier)"), "{said}");
     assert_eq!(contents(&world.path("model")), whole);
-    assert!(!world.path("model.run").exists());
+    assert!(!run.exists());
 }
 
 #[test]
-fn nothing_is_reused_when_a_setting_changed_or_resume_was_not_asked_for() {
-    let world = World::new();
-    let good = world.read("data/raw/tst_X.txt");
-    fs::remove_file(world.path("data/raw/tst_X.txt")).unwrap();
-    world.write("data/X.tst.txt", b"12 1\n\n\n\n\n\n\n\n\n\n\n\n\n");
-    world.train(&[]).assert().code(2);
-    fs::remove_file(world.path("data/X.tst.txt")).unwrap();
-    world.write("data/raw/tst_X.txt", &good);
+fn all_stages_are_taken_over_if_only_the_end_was_missing() {
+    let world = World::with_model();
+    let whole = contents(&world.path("model"));
+    stop_before_the_end(&world);
+    let said = said(&world, &["--resume"]);
+    assert_eq!(said.matches("(done earlier)").count(), 3, "{said}");
+    assert_eq!(contents(&world.path("model")), whole);
+}
+
+#[test]
+fn nothing_is_taken_over_if_something_changed_or_nobody_asked() {
     for (args, reason) in [
         (&["--resume", "--set", "trees=2"][..], "the settings changed"),
-        (&["--resume", "--seed", "5"][..], "there is no unfinished run"),
+        (&["--resume", "--seed", "5"][..], "the seed changed"),
+        (&[][..], "--resume was not given"),
     ] {
-        let output = world.train(args).assert().success().get_output().clone();
-        let said = String::from_utf8(output.stderr).unwrap();
+        let world = World::new();
+        stop_before_the_end(&world);
+        let said = said(&world, args);
         assert!(said.contains(reason) && !said.contains("done earlier"), "{said}");
     }
+    let world = World::new();
+    assert!(said(&world, &["--resume"]).contains("there is no unfinished run"));
+}
+
+#[test]
+fn other_data_are_noticed() {
+    let world = World::new();
+    stop_before_the_end(&world);
+    let mut texts = world.read("data/raw/trn_X.txt");
+    texts.splice(0..5, *b"squid");
+    world.write("data/raw/trn_X.txt", &texts);
+    assert!(said(&world, &["--resume"]).contains("the data changed"));
 }

@@ -160,6 +160,11 @@ impl Session<'_> {
         found.map(|()| self.merged.as_slice())
     }
 
+    /// The best labels of a row of features, best first; ids that the model does not know are ignored.
+    pub fn features(&mut self, row: Row<'_>) -> Result<&[(u32, f32)]> {
+        self.row(row).map(|()| self.merged.as_slice())
+    }
+
     /// Searches every tree and leaves the joint answer in `merged`.
     fn row(&mut self, row: Row<'_>) -> Result<()> {
         let k = self.options.top_k;

@@ -7,6 +7,7 @@ use xmc_data::{Csr, CsrBuilder, Dense};
 use super::*;
 
 const GOLDEN: &str = include_str!("../../tests/golden/balanced_kmeans.json");
+const PECOS: &str = include_str!("../../tests/golden/pecos_tree.json");
 
 fn sparse(rows: &[Vec<f32>]) -> Features {
     let mut b = CsrBuilder::new();
@@ -71,6 +72,40 @@ fn groups_equal_the_recorded_ones() {
             let tree = build_tree(&z, &config, seed).unwrap();
             assert_eq!(groups(&tree), expected, "{}", case["name"]);
         }
+    }
+}
+
+#[test]
+fn groups_equal_those_of_libpecos() {
+    #[derive(serde::Deserialize)]
+    struct Case {
+        max_leaf_size: usize,
+        spherical: bool,
+        seed: u64,
+        rows: Vec<Vec<f32>>,
+        codes: Vec<u32>,
+    }
+    let golden: serde_json::Value = serde_json::from_str(PECOS).unwrap();
+    let cases: Vec<Case> = serde_json::from_value(golden["codes"].clone()).unwrap();
+    assert_eq!(cases.len(), 5);
+    for Case { max_leaf_size, spherical, seed, rows, codes } in cases {
+        let config = ClusterConfig { max_leaf_size, spherical, ..ClusterConfig::default() };
+        let tree = build_tree(&sparse(&rows), &config, seed).unwrap();
+        assert_eq!(groups(&tree), codes, "{} labels, seed {seed}", rows.len());
+    }
+}
+
+#[test]
+fn levels_are_as_wide_as_those_of_libpecos() {
+    type Case = (usize, usize, usize, usize, Option<Vec<usize>>);
+    let golden: serde_json::Value = serde_json::from_str(PECOS).unwrap();
+    let cases: Vec<Case> = serde_json::from_value(golden["shapes"].clone()).unwrap();
+    for (num_labels, max_leaf_size, branching, min_codes, widths) in cases {
+        let base = ClusterConfig { max_iterations: 1, ..ClusterConfig::default() };
+        let config = ClusterConfig { branching, max_leaf_size, min_codes, ..base };
+        let tree = build_tree(&zipf(num_labels, 20), &config, 0);
+        let found = tree.ok().map(|tree| (1..=tree.depth()).map(|t| tree.width(t)).collect::<Vec<_>>());
+        assert_eq!(found, widths, "{num_labels} labels, {config:?}");
     }
 }
 

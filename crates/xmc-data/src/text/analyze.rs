@@ -109,14 +109,15 @@ impl Analyzer {
             let skipped = loop {
                 let run = bytes[at..].iter().take_while(|&&byte| ASCII_WORD[byte as usize]).count();
                 (at, length) = (at + run, length + run);
-                match bytes.get(at) {
-                    Some(0x80..) => {}
-                    _ => break 1,
+                if bytes.get(at).is_none_or(u8::is_ascii) {
+                    break 1;
                 }
-                match text[at..].chars().next() {
-                    Some(c) if is_word(c) => (at, length) = (at + c.len_utf8(), length + 1),
-                    c => break c.map_or(1, char::len_utf8),
+                let wide = text[at..].chars().take_while(|&c| !c.is_ascii() && is_word(c));
+                let (count, size) = wide.fold((0, 0), |(count, size), c| (count + 1, size + c.len_utf8()));
+                if count == 0 {
+                    break text[at..].chars().next().map_or(1, char::len_utf8);
                 }
+                (at, length) = (at + size, length + count);
             };
             if length >= 2 {
                 self.push_word(&text[start..at], memory);

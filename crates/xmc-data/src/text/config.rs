@@ -98,7 +98,7 @@ pub enum Norm {
     None,
 }
 
-/// A bound on document frequency: an integer counts texts, a number with a point is a share of the texts.
+/// A bound on document frequency: an integer counts texts, a number with a point is a share of the texts, not rounded.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum DfLimit {

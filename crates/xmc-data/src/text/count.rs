@@ -12,6 +12,8 @@ use crate::strings::Strings;
 /// Most texts of a chunk, and about the most bytes: its vocabulary should fit the cache of one core.
 const CHUNK_ROWS: usize = 4096;
 const CHUNK_BYTES: usize = 1 << 24;
+/// Terms that the table of a chunk has room for at first.
+const CHUNK_TERMS: usize = 1 << 14;
 
 /// Parts of the hash space, by its four highest bits: vocabularies are merged part by part.
 pub(super) const PARTS: usize = 16;
@@ -45,7 +47,7 @@ pub(super) fn count(analyzer: &Analyzer, texts: &Strings) -> Vec<Chunk> {
 impl Chunk {
     fn new(analyzer: &Analyzer, texts: &Strings, start: usize, end: usize) -> Self {
         let mut memory = Analysis::default();
-        let mut interner = Interner::default();
+        let mut interner = Interner::with_room(CHUNK_TERMS);
         let (mut ends, mut ids, mut counts) = (Vec::with_capacity(end - start), Vec::new(), Vec::new());
         for row in start..end {
             let first = ids.len();

@@ -91,11 +91,17 @@ impl Terms {
 
 impl Default for Interner {
     fn default() -> Self {
-        Interner { slots: vec![EMPTY; START], terms: Terms::default() }
+        Interner::with_room(0)
     }
 }
 
 impl Interner {
+    /// A table that takes so many terms before it grows.
+    pub(super) fn with_room(terms: usize) -> Self {
+        let slots = (2 * terms).next_power_of_two().max(START);
+        Interner { slots: vec![EMPTY; slots], terms: Terms::default() }
+    }
+
     /// The terms alone, without what finds them.
     pub(super) fn into_terms(self) -> Terms {
         self.terms

@@ -74,7 +74,8 @@ struct Part {
 
 impl Part {
     fn merge(part: usize, chunks: &[Chunk]) -> Self {
-        let mut interner = Interner::default();
+        let room = chunks.iter().map(|chunk| chunk.parts[part].len()).max().unwrap_or(0);
+        let mut interner = Interner::with_room(room);
         let (mut df, mut total) = (Vec::new(), Vec::new());
         let mut of_chunks = Vec::with_capacity(chunks.len());
         for chunk in chunks {

@@ -18,6 +18,15 @@ static WORD: LazyLock<Vec<u64>> = LazyLock::new(|| {
     bits
 });
 
+/// Small letter of each character of one or two bytes; 0 where there are several or the context decides.
+static SMALL: LazyLock<Vec<char>> = LazyLock::new(|| {
+    let small = |c: char| {
+        let mut letters = c.to_lowercase();
+        if c == 'Σ' || letters.len() > 1 { '\0' } else { letters.next().unwrap_or(c) }
+    };
+    ('\0'..'\u{800}').map(small).collect()
+});
+
 fn in_word_class(c: char) -> bool {
     c == '_'
         || matches!(c.general_category_group(), GeneralCategoryGroup::Letter | GeneralCategoryGroup::Number)
@@ -40,13 +49,12 @@ pub(super) fn is_space(c: char) -> bool {
 
 /// Appends `text` in lower case, as Python's `str.lower` does.
 pub(super) fn lower_into(text: &str, out: &mut String) {
+    let small: &[char] = &SMALL;
     for (at, c) in text.char_indices() {
-        if c.is_ascii() {
-            out.push(c.to_ascii_lowercase());
-        } else if c == 'Σ' {
-            out.push(if ends_word(text, at) { 'ς' } else { 'σ' });
-        } else {
-            out.extend(c.to_lowercase());
+        match small.get(c as usize) {
+            Some('\0') if c == 'Σ' => out.push(if ends_word(text, at) { 'ς' } else { 'σ' }),
+            Some('\0') | None => out.extend(c.to_lowercase()),
+            Some(&small) => out.push(small),
         }
     }
 }
@@ -97,6 +105,13 @@ mod tests {
             ["ΟΔΟΣ", "ΟΔΟΣ ΣΟΦΙΑΣ", "Σ", "ΑΣ'", "ΑΣ'Α", "Α.Σ", "Α\u{301}Σ", "1Σ", "ΣΣ", "İÇ ßẞ Ǆ", "ʰΣ"]
         {
             assert_eq!(lower(text), text.to_lowercase(), "{text}");
+        }
+    }
+
+    #[test]
+    fn lower_case_is_that_of_the_standard_library_for_every_character() {
+        for c in '\0'..=char::MAX {
+            assert!(lower(c.encode_utf8(&mut [0; 4])).chars().eq(c.to_lowercase()), "{c:?}");
         }
     }
 

@@ -17,6 +17,7 @@ pub mod label_features;
 pub mod negatives;
 pub mod pecos;
 pub mod post_processor;
+mod prefetch;
 pub mod ranker;
 pub mod search;
 pub mod solver;

@@ -5,7 +5,8 @@
 //! before, so a loop of its own for each step, without branches to mispredict, keeps many misses under way at once.
 
 use super::Query;
-use crate::store::{BLOCK, Bucket, Level, Packing, TreeModel, Values, Word, Words, prefetch, widen};
+use crate::prefetch::prefetch;
+use crate::store::{BLOCK, Bucket, Level, Packing, TreeModel, Values, Word, Words, widen};
 
 /// Accumulators for the most children a parent can have, so that no column id is out of range.
 const NARROW: usize = 1 << 8;

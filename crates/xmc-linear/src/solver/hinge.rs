@@ -5,6 +5,7 @@
 
 use super::lanes::{Dual, LANES, Lanes, Verdict};
 use super::{Child, SolverParams};
+use crate::prefetch::prefetch;
 
 /// Projected gradients closer to zero than this move nothing.
 const STILL: f32 = 1e-12;
@@ -114,6 +115,12 @@ impl<const SQUARED: bool> Dual for Hinge<SQUARED> {
         }
         self.shrunk |= active & !(stay as u16);
         (step, stay as u16)
+    }
+
+    #[inline(always)]
+    fn prefetch(&self, i: usize) {
+        prefetch(&self.alpha, i);
+        prefetch(&self.limit, i);
     }
 
     fn end_pass(&mut self, lane: usize) -> Verdict {

@@ -9,6 +9,9 @@ use crate::subproblem::SubProblem;
 /// Labels trained at a time: one AVX-512 register, two of AVX2.
 pub const LANES: usize = 16;
 
+/// How many rows ahead memory is asked for.
+const AHEAD: usize = 3;
+
 /// One number for every lane.
 pub(super) type Lanes = [f32; LANES];
 
@@ -35,6 +38,8 @@ pub(super) trait Dual {
     /// Minimises over the dual variables of row `i`, given the margins w.x_i + beta b and `q` = |x_i|^2 + beta^2.
     /// Returns the multiples of x_i to add to the weights, and which of the `active` lanes stay active.
     fn visit(&mut self, i: usize, margins: &Lanes, q: f32, active: u16) -> (Lanes, u16);
+    /// Asks for the state of row `i` before it is needed.
+    fn prefetch(&self, i: usize);
     /// Ends a pass for one lane.
     fn end_pass(&mut self, lane: usize) -> Verdict;
 }
@@ -150,8 +155,13 @@ impl<'a, D: Dual> Block<'a, D> {
             order.swap(at, other as usize);
         }
         let beta = self.params.bias;
-        for &i in order.iter() {
+        for (at, &i) in order.iter().enumerate() {
             let i = i as usize;
+            // Rows come in random order, which only we know.
+            if let Some(&soon) = order.get(at + AHEAD) {
+                self.sub.prefetch(soon as usize);
+                self.dual.prefetch(soon as usize);
+            }
             let mut margins = dot(self.sub, i, &self.weights);
             for l in 0..LANES {
                 margins[l] += beta * self.bias[l];

@@ -5,6 +5,7 @@
 
 use super::lanes::{Dual, LANES, Lanes, Verdict};
 use super::{Child, SolverParams};
+use crate::prefetch::prefetch;
 
 /// Newton steps for one row at most.
 const MAX_NEWTON: usize = 100;
@@ -113,6 +114,10 @@ impl Dual for Logistic {
             }
         }
         (step, active)
+    }
+
+    fn prefetch(&self, i: usize) {
+        prefetch(&self.alpha, i);
     }
 
     fn end_pass(&mut self, lane: usize) -> Verdict {

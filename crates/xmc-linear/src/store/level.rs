@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use xmc_data::Buffer;
 
 use crate::post_processor::PostProcessor;
+use crate::prefetch::prefetch;
 
 /// Number format of stored weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -250,19 +251,6 @@ impl Level {
             Words::Wide(_) => Packing::Wide,
         }
     }
-}
-
-/// Asks for the cache line of `values[at]` before it is needed.
-#[inline]
-pub(crate) fn prefetch<T>(values: &[T], at: usize) {
-    #[cfg(target_arch = "x86_64")]
-    if let Some(value) = values.get(at) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch of a valid address reads nothing that the program can see.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast()) }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (values, at);
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ mod file;
 mod level;
 
 pub use self::chunk::{Chunk, ChunkWeights, LevelBuilder};
-pub(crate) use self::level::{BLOCK, Bucket, Values, Word, Words, prefetch, widen};
+pub(crate) use self::level::{BLOCK, Bucket, Values, Word, Words, widen};
 pub use self::level::{Level, Packing, Precision};
 use crate::tree::Tree;
 

@@ -153,3 +153,28 @@ impl Predictor for Model {
         self.method.predict_features(x, options)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use xmc_data::LabelId;
+    use xmc_data::formats::npz;
+
+    use super::*;
+
+    #[test]
+    fn a_model_of_libpecos_answers_features_with_numbered_labels() {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../xmc-linear/tests/golden/pecos");
+        let model = Model::open(&golden.join("default")).unwrap();
+        assert!(model.manifest().is_none() && !model.reads_texts());
+        assert_eq!(model.labels().get(LabelId(3)), Some("3"));
+        let x = npz::read(&golden.join("X.npz")).unwrap();
+        let found = model.predict_features(&x, &PredictOptions::top(3)).unwrap();
+        assert_eq!((found.rows(), found.row(0).len()), (x.rows(), 3));
+        let mut session = model.session(PredictOptions::top(3));
+        for i in 0..x.rows() {
+            assert_eq!(session.features(x.row(i)).unwrap(), found.row(i));
+        }
+        let message = model.predict(&Strings::new(["a"]), &PredictOptions::top(1)).unwrap_err().to_string();
+        assert!(message.contains("cannot read texts"), "{message}");
+    }
+}

@@ -37,7 +37,7 @@ use crate::model::Model;
 use crate::model::publish::refuse_foreign;
 use crate::run::{Artifact, Identity, Run};
 use finish::write;
-use inputs::{Extra, features, label_rows};
+use inputs::{Extra, features, label_rows, uses_given};
 
 /// Cuts of the metrics that training reports.
 const CUTS: [usize; 3] = [1, 3, 5];
@@ -81,6 +81,9 @@ pub fn train(
     let mut run = Run::start(&options.out, &identity, options.resume, events)?;
 
     // Texts to features x [n, d].
+    if !uses_given(config.features, data)? {
+        estimate::check_texts(data, config, options.max_memory)?;
+    }
     let (vectorizer, x) = features(&mut run, data, config)?;
     let x = Features::from(x);
     estimate::check(data, x.sparse(), config, options.max_memory)?;

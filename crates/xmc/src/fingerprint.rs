@@ -31,6 +31,12 @@ impl Fingerprint {
         self.0.update(bytemuck::cast_slice(m.values()));
     }
 
+    /// Adds a list of ids.
+    pub(crate) fn ids(&mut self, ids: &[u32]) {
+        self.0.update(&(ids.len() as u64).to_le_bytes());
+        self.0.update(bytemuck::cast_slice(ids));
+    }
+
     fn strings(&mut self, strings: &Strings) {
         self.0.update(&(strings.len() as u64).to_le_bytes());
         for text in strings.iter() {

@@ -25,12 +25,14 @@ pub enum FeatureSource {
     Given,
 }
 
-/// Matrices that come with the data but not within a dataset folder, as files that scipy writes.
+/// Inputs that come with the data but not within a dataset folder, as files that scipy writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Files {
     /// Label features `[L, d']`, for the kind `given`.
     pub label_features: Option<PathBuf>,
+    /// A label tree: code matrix `[L, c]` or a folder of them.
+    pub tree: Option<PathBuf>,
     /// Relevance of the labels `[n, L]`, with the entries of the training labels.
     pub relevance: Option<PathBuf>,
     /// Labels that are to be negatives of a row `[n, L]`.
@@ -99,7 +101,7 @@ impl Settings for XrLinearConfig {
 }
 
 /// Puts the name of the table before the key that an error names.
-fn within(table: &str, problem: xmc_data::Error) -> xmc_data::Error {
+pub(super) fn within(table: &str, problem: xmc_data::Error) -> xmc_data::Error {
     match problem {
         xmc_data::Error::Config { key, value, expected } => {
             let name = key.rsplit('.').next().unwrap_or_default();
@@ -176,6 +178,66 @@ mod tests {
             ),
         ] {
             assert_eq!(message(set), expected);
+        }
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_kind_is_refused_for_every_setting() {
+        for group in keys::GROUPS {
+            for key in group.keys {
+                let path = group.path(key);
+                // A date is a fine name for a file.
+                let values = ["[[1]]", "{ a = 1 }", "1979-05-27"];
+                for value in &values[..if group.name == "files" { 2 } else { 3 }] {
+                    let set = format!("{path}={value}");
+                    let message =
+                        load::<XrLinearConfig>(None, std::slice::from_ref(&set)).unwrap_err().to_string();
+                    assert!(message.starts_with(&format!("--set {set}: ")), "{message}");
+                    assert!(
+                        message.contains(key.allowed) || message.contains("unknown setting"),
+                        "{message}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused() {
+        for set in [
+            "trees=101",
+            "vectorizer.ngram_range=[0,1]",
+            "vectorizer.ngram_range=[1,21]",
+            "vectorizer.min_df=1.5",
+            "vectorizer.max_df=-0.1",
+            "vectorizer.n_features=0",
+            "vectorizer.truncate_length=-1",
+            "vectorizer.max_features=-1",
+            "label_features.pifa_weight=1.5",
+            "label_features.pifa_weight=nan",
+            "cluster.max_leaf_size=0",
+            "cluster.max_iterations=0",
+            "cluster.unbalanced_branching=1",
+            "cluster.unbalanced_depth=0",
+            "ranker.cost_positive=0",
+            "ranker.cost_negative=-1",
+            "ranker.cost_negative=inf",
+            "ranker.bias=-1",
+            "ranker.epsilon=0",
+            "ranker.epsilon=nan",
+            "ranker.max_iterations=0",
+            "ranker.threshold=-0.1",
+            "ranker.threshold=[0.1,-0.1]",
+            "ranker.beam_size=0",
+            "ranker.top_k=0",
+            "ranker.post_processor=l0-hinge",
+            "ranker.negatives=tfn+",
+        ] {
+            let message = load::<XrLinearConfig>(None, &[set.to_owned()]).unwrap_err().to_string();
+            assert!(
+                message.starts_with(&format!("--set {set}: `")) && message.contains("expected"),
+                "{message}"
+            );
         }
     }
 

@@ -4,36 +4,45 @@ use xmc_data::Csr;
 use xmc_data::dataset::Dataset;
 use xmc_data::formats::npz;
 use xmc_data::text::Vectorizer;
-use xmc_linear::Features;
+use xmc_linear::cluster::read_tree;
 use xmc_linear::label_features::{LabelFeatureKind, label_features};
+use xmc_linear::{Features, Tree};
 
-use super::config::{FeatureSource, Files, XrLinearConfig};
+use super::config::{FeatureSource, XrLinearConfig};
 use super::stages::Fitted;
 use crate::error::{Error, Result};
 use crate::fingerprint::Fingerprint;
 use crate::run::Run;
 
-/// Matrices from the table `files` of the configuration.
+/// Inputs from the table `files` of the configuration.
 pub(super) struct Extra {
     pub(super) label_features: Option<Csr>,
+    pub(super) tree: Option<Tree>,
     pub(super) relevance: Option<Csr>,
     pub(super) negatives: Option<Csr>,
 }
 
 impl Extra {
-    pub(super) fn read(files: &Files) -> Result<Self> {
+    pub(super) fn read(config: &XrLinearConfig, num_labels: usize) -> Result<Self> {
+        let files = &config.files;
         let read = |path: &Option<std::path::PathBuf>| path.as_deref().map(npz::read).transpose();
+        let tree = files.tree.as_deref().map(|path| read_tree(path, num_labels, &config.cluster));
         Ok(Extra {
+            tree: tree.transpose()?,
             label_features: read(&files.label_features)?,
             relevance: read(&files.relevance)?,
             negatives: read(&files.negatives)?,
         })
     }
 
-    /// Adds the matrices to what must not change between runs.
+    /// Adds them to what must not change between runs.
     pub(super) fn mark(&self, print: &mut Fingerprint) {
         for matrix in [&self.label_features, &self.relevance, &self.negatives] {
             print.csr(matrix.as_ref());
+        }
+        if let Some(tree) = &self.tree {
+            print.ids(tree.labels());
+            (0..tree.depth()).for_each(|t| print.ids(tree.offsets(t)));
         }
     }
 }

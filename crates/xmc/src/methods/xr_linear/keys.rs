@@ -54,8 +54,16 @@ pub(super) const GROUPS: &[Group] = &[
         name: "cluster",
         meaning: "How labels are grouped into a tree.",
         keys: &[
-            key("method", "balanced: repeated halving into groups of equal size.", "\"balanced\""),
-            key("branching", "Children of an inner node; best a power of two.", "a whole number, 2 or more"),
+            key(
+                "method",
+                "balanced: repeated halving into groups of equal size. unbalanced: k-means with many parts and few levels, as in Bonsai.",
+                "\"balanced\" or \"unbalanced\"",
+            ),
+            key(
+                "branching",
+                "Children of an inner node of a balanced tree; best a power of two.",
+                "a whole number, 2 or more",
+            ),
             key("max_leaf_size", "Labels that stay together at most.", "a whole number, 1 or more"),
             key("spherical", "Compare labels by angle (cosine) instead of by distance.", ON_OFF),
             key("max_iterations", "Rounds of k-means for one group at most.", "a whole number, 1 or more"),
@@ -64,16 +72,31 @@ pub(super) const GROUPS: &[Group] = &[
                 "Levels are added on top until at most this many nodes are below the root; 0 means as many as branching, 1 none at all.",
                 "a whole number",
             ),
+            key(
+                "unbalanced_branching",
+                "Children of an inner node of an unbalanced tree at most.",
+                "a whole number, 2 or more",
+            ),
+            key(
+                "unbalanced_depth",
+                "Levels of an unbalanced tree at most; 1 is one-vs-all.",
+                "a whole number, 1 or more",
+            ),
         ],
     },
     RANKER,
     Group {
         name: "files",
-        meaning: "Further matrices, as .npz files of scipy. Paths are relative to where the program is started.",
+        meaning: "Further inputs, as .npz files of scipy. Paths are relative to where the program is started.",
         keys: &[
             key(
                 "label_features",
                 "Label features [labels, any], for label_features.kind = \"given\".",
+                "a path",
+            ),
+            key(
+                "tree",
+                "A label tree to use instead of growing one: a code matrix [labels, groups], or a folder of them as libpecos writes it.",
                 "a path",
             ),
             key(

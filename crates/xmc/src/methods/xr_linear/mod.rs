@@ -36,6 +36,7 @@ use crate::fingerprint::Fingerprint;
 use crate::model::Model;
 use crate::model::publish::refuse_foreign;
 use crate::run::{Artifact, Identity, Run};
+use config::within;
 use finish::write;
 use inputs::{Extra, features, label_rows, uses_given};
 
@@ -76,7 +77,7 @@ pub fn train(
     events: &dyn Events,
 ) -> Result<Summary> {
     refuse_foreign(&options.out)?;
-    let extra = Extra::read(&config.files)?;
+    let extra = Extra::read(config, data.labels.len())?;
     let identity = identity(data, config, &extra, options.seed)?;
     let mut run = Run::start(&options.out, &identity, options.resume, events)?;
 
@@ -94,6 +95,9 @@ pub fn train(
     for t in 0..config.trees {
         let seed = seed_of(options.seed, t);
         trees.push(run.stage(&format!("tree.{t}"), || {
+            if let Some(tree) = &extra.tree {
+                return Ok(tree.clone());
+            }
             if z.get().is_none() {
                 let _ = z.set(label_rows(data, config, &extra, &x, vectorizer.as_ref())?);
             }
@@ -113,7 +117,8 @@ pub fn train(
         let seed = seed_of(options.seed, t);
         run.stage(&format!("ranker.{t}"), || {
             let progress = |done, total| events.progress(done, total);
-            Ok(ranker::train(input, tree, &config.ranker, seed, &progress)?)
+            Ok(ranker::train(input, tree, &config.ranker, seed, &progress)
+                .map_err(|e| within("ranker", e))?)
         })?;
     }
     drop(x);

@@ -1,4 +1,4 @@
-//! Products of one row and a centroid.
+//! Products of one row and a centroid, or 32 of them.
 
 use xmc_data::Row;
 
@@ -46,4 +46,51 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     }
     let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
     sums.iter().sum::<f32>() + rest
+}
+
+/// Centroids that are multiplied at once.
+pub(super) const WIDE: usize = 32;
+
+/// One number for each of them.
+pub(super) type Wide = [f32; WIDE];
+
+/// Adds the products of a row and 32 centroids `[d]` to `scores`, with the widest instructions of this processor.
+pub(super) fn add_scaled(row: Row<'_>, centroids: &[Wide], scores: &mut Wide) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: the processor has the features that the function was compiled for.
+            return unsafe { add_scaled_avx512(row, centroids, scores) };
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: as above.
+            return unsafe { add_scaled_avx2(row, centroids, scores) };
+        }
+    }
+    add_scaled_portable(row, centroids, scores);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn add_scaled_avx512(row: Row<'_>, centroids: &[Wide], scores: &mut Wide) {
+    add_scaled_portable(row, centroids, scores);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn add_scaled_avx2(row: Row<'_>, centroids: &[Wide], scores: &mut Wide) {
+    add_scaled_portable(row, centroids, scores);
+}
+
+/// Products and sums are rounded one by one, so all three versions give the same bits.
+#[inline(always)]
+#[allow(clippy::inline_always)] // Compiled anew inside each of the versions above.
+fn add_scaled_portable(row: Row<'_>, centroids: &[Wide], scores: &mut Wide) {
+    let mut sums = *scores;
+    for (&f, &v) in row.indices.iter().zip(row.values) {
+        for (sum, c) in sums.iter_mut().zip(&centroids[f as usize]) {
+            *sum += v * c;
+        }
+    }
+    *scores = sums;
 }

@@ -4,14 +4,15 @@
 //! part's rows scaled to length one and there is no bias; otherwise c_c is their mean and bias_c is half its square,
 //! which makes the part with the nearest mean win. The first centroids are rows drawn at random.
 //!
-//! Sparse centroids stand feature by feature, `[d, k]`: an entry of a row meets all k parts in one run of neighbouring
-//! numbers. Cost per round: nnz(z) * k multiplications; memory 4 d k bytes.
+//! Sparse centroids stand in blocks of 32 parts, and in a block feature by feature: an entry of a row meets 32 parts in
+//! one run of neighbouring numbers, whose scores stay in registers. Cost per round: nnz(z) * k multiplications;
+//! memory 4 d k bytes.
 
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use rayon::slice::ParallelSliceMut;
 
 use super::config::ClusterConfig;
-use super::dot::dot;
+use super::dot::{WIDE, Wide, add_scaled, dot};
 use super::random::Draws;
 use super::rows::Rows;
 
@@ -37,7 +38,7 @@ pub(super) fn k_means(rows: &Rows<'_>, config: &ClusterConfig, draws: &mut Draws
         let centroids = Centroids::new(rows, &parts, config.spherical);
         let mut new = part_of.clone();
         new.par_chunks_mut(ROWS_PER_TASK).enumerate().for_each(|(task, parts)| {
-            let mut scores = vec![0f32; k];
+            let mut scores = centroids.biases.clone();
             for (i, part) in parts.iter_mut().enumerate() {
                 *part = centroids.best(rows, task * ROWS_PER_TASK + i, *part, &mut scores);
             }
@@ -65,23 +66,15 @@ fn members(part_of: &[u32], k: usize) -> Vec<Vec<u32>> {
 
 /// Centroids of k parts.
 struct Centroids {
-    /// `[d, k]`.
-    sparse: Vec<f32>,
+    /// `[ceil(k / 32), d]`.
+    sparse: Vec<Wide>,
+    num_features: usize,
     /// One per part, `[d_dense]`.
     dense: Vec<Vec<f32>>,
     /// What a sum was multiplied by to become the centroid.
     scales: Vec<f32>,
-    /// Start of every score; empty parts can never win.
-    biases: Vec<f32>,
-}
-
-/// The sum of the rows of one part.
-struct PartSum {
-    /// Features and values.
-    sparse: Vec<(u32, f32)>,
-    dense: Vec<f32>,
-    /// Its length, squared.
-    square: f64,
+    /// Start of every score; empty parts, and what fills the last block, can never win.
+    biases: Vec<Wide>,
 }
 
 impl Centroids {
@@ -91,11 +84,13 @@ impl Centroids {
             .par_iter()
             .map_init(|| vec![0f32; rows.num_features()], |sum, part| PartSum::new(rows, part, sum))
             .collect();
+        let blocks = k.div_ceil(WIDE);
         let mut centroids = Centroids {
-            sparse: vec![0.0; rows.num_features() * k],
+            sparse: vec![[0.0; WIDE]; rows.num_features() * blocks],
+            num_features: rows.num_features(),
             dense: Vec::with_capacity(k),
             scales: Vec::with_capacity(k),
-            biases: Vec::with_capacity(k),
+            biases: vec![[f32::NEG_INFINITY; WIDE]; blocks],
         };
         for (c, (sum, part)) in sums.into_iter().zip(parts).enumerate() {
             let size = part.len().max(1) as f64;
@@ -104,27 +99,29 @@ impl Centroids {
                 (true, false) => 0.0,
                 (false, _) => (1.0 / size) as f32,
             };
+            let (block, lane) = (c / WIDE, c % WIDE);
             for (f, v) in sum.sparse {
-                centroids.sparse[f as usize * k + c] = scale * v;
+                centroids.sparse[block * rows.num_features() + f as usize][lane] = scale * v;
             }
             centroids.dense.push(sum.dense.iter().map(|v| scale * v).collect());
             centroids.scales.push(scale);
-            let bias = if spherical { 0.0 } else { (-0.5 * sum.square / (size * size)) as f32 };
-            centroids.biases.push(if part.is_empty() { f32::NEG_INFINITY } else { bias });
+            if !part.is_empty() {
+                let bias = if spherical { 0.0 } else { -0.5 * sum.square / (size * size) };
+                centroids.biases[block][lane] = bias as f32;
+            }
         }
         centroids
     }
 
     /// Part of the row at position `p`, which was in `part` before; `scores` is for use in here.
-    fn best(&self, rows: &Rows<'_>, p: usize, part: u32, scores: &mut [f32]) -> u32 {
-        let k = scores.len();
+    fn best(&self, rows: &Rows<'_>, p: usize, part: u32, scores: &mut [Wide]) -> u32 {
         scores.copy_from_slice(&self.biases);
-        for (f, v) in rows.row(p).iter() {
-            let start = f as usize * k;
-            for (score, c) in scores.iter_mut().zip(&self.sparse[start..start + k]) {
-                *score += v * c;
+        if self.num_features > 0 {
+            for (scores, block) in scores.iter_mut().zip(self.sparse.chunks_exact(self.num_features)) {
+                add_scaled(rows.row(p), block, scores);
             }
         }
+        let scores = scores.as_flattened_mut();
         let dense = rows.dense_row(p);
         if !dense.is_empty() {
             for (score, c) in scores.iter_mut().zip(&self.dense) {
@@ -140,6 +137,15 @@ impl Centroids {
             .fold((0, f32::NEG_INFINITY), |best, (c, &score)| if score > best.1 { (c, score) } else { best });
         best.0 as u32
     }
+}
+
+/// The sum of the rows of one part.
+struct PartSum {
+    /// Features and values.
+    sparse: Vec<(u32, f32)>,
+    dense: Vec<f32>,
+    /// Its length, squared.
+    square: f64,
 }
 
 impl PartSum {

@@ -93,7 +93,8 @@ impl PostProcessor {
         let need = match self {
             PostProcessor::Noop => return floor as f32,
             PostProcessor::Sigmoid | PostProcessor::Hinge(_) => {
-                if floor <= 0.0 || parent <= 0.0 {
+                // Below the normal numbers a product keeps only a few bits: no bound holds there.
+                if floor < f64::from(f32::MIN_POSITIVE) || parent <= 0.0 {
                     return f32::NEG_INFINITY;
                 }
                 (floor / parent).ln() - 1e-6
@@ -215,7 +216,16 @@ mod tests {
         }
     }
 
+    #[test]
+    fn scores_below_the_normal_numbers_are_not_bounded() {
+        let p = PostProcessor::Hinge(4);
+        let floor = p.combine(1e-4, p.transform(-2.1));
+        assert!(floor > 0.0 && floor < f32::MIN_POSITIVE);
+        assert_eq!(p.least_margin(1e-4, floor), f32::NEG_INFINITY);
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
         #[test]
         fn margins_below_the_least_margin_never_reach_the_floor(
             which in 0..ALL.len(), parent in 0.0001f32..1.0, other in -3.0f32..3.0, margin in -6.0f32..6.0,

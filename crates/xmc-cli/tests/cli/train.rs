@@ -64,7 +64,7 @@ fn settings_that_are_wrong_are_named_with_their_place() {
         (&["--config", "g.toml"], "g.toml: No such file"),
         (&["--set", "trees=0"], "--set trees=0: `trees` = 0: expected a whole number from 1 to 100"),
         (&["--set", "trees"], "expected key=value"),
-        (&["--set", "tree=3"], "did you mean `trees`?"),
+        (&["--set", "tres=3"], "did you mean `trees`?"),
         (&["--set", "ranker.threshold=-1"], "`ranker.threshold` = -1"),
         (
             &["--set", "ranker.negatives=abc"],

@@ -1,4 +1,4 @@
-//! The data set that comes with the program opens as its README says.
+//! The data that come with the program open as their READMEs say.
 
 use std::path::Path;
 
@@ -20,4 +20,13 @@ fn the_bundled_data_set_has_the_counts_of_its_readme() {
     let texts = data.train.texts.as_ref().unwrap();
     assert!(texts.get(0).starts_with("Real-time strategy game of ancient warfare"));
     assert!(texts.iter().all(|text| !text.is_empty()));
+}
+
+#[test]
+fn the_table_that_the_readme_walks_through_is_understood_without_help() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/packages.csv.gz");
+    let data = Dataset::open(&path).unwrap();
+    assert_eq!((data.train.rows(), data.labels.len()), (2_686, 492));
+    assert_eq!(data.labels.repeated(), 0);
+    assert!((0..492).all(|label| data.labels.get(LabelId(label)).is_some_and(|name| name.trim() == name)));
 }

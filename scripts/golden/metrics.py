@@ -4,8 +4,8 @@
     python scripts/golden/metrics.py
 
 napkinXC gives all metrics. pyxclib (repository kunaldahiya/pyxclib) has no package; its file is made only where
-`import xclib` works. The committed one was made with the functions of its xclib/evaluation/xc_metrics.py, their
-compiled `topk` replaced by numpy. pyxclib keeps nDCG in 32 bits, so it agrees to 1e-5 percent only.
+`import xclib` works. The committed one was made with its functions in xclib/evaluation/xc_metrics.py typed out again
+outside this repository, with numpy in place of their compiled `topk`. pyxclib keeps nDCG in 32 bits, so it agrees to 1e-5 percent only.
 metrics.json and propensity.json beside them come from the specification: straight numpy, not made here.
 """
 import json

@@ -124,10 +124,7 @@ impl Product {
         for search in &self.searches {
             let Bucket { mut row, mut entry, mut column } = search.bucket;
             let mut left = search.rows;
-            loop {
-                let Some(block) = words.get(row as usize..).and_then(|w| w.first_chunk::<BLOCK>()) else {
-                    break;
-                };
+            while let Some(block) = words.get(row as usize..).and_then(|w| w.first_chunk::<BLOCK>()) {
                 let found = W::find(block, left, search.low, bits);
                 (entry, column) = (entry.wrapping_add(found.entries), column.wrapping_add(found.columns));
                 if found.len > 0 {

@@ -31,6 +31,7 @@ PROGRAMS = {
     "napkinxc": ("napkinxc", "run_napkinxc.py", [], [], [[]]),
     "xmc": (None, "run_xmc.py", [], [], [[]]),
     "xmc-3": (None, "run_xmc.py", [], ["--set", "trees=3"], [[]]),
+    "xmc-3-u8": (None, "run_xmc.py", [], ["--set", "trees=3", "ranker.weights=u8"], [[]]),
 }
 
 

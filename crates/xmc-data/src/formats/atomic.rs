@@ -1,10 +1,11 @@
 //! How is a file written so that a crash leaves the old one or none, never half?
 //!
 //! Into a temporary sibling, flushed to the disk, then renamed over the target: on one file system a rename is
-//! atomic, and a map that is still open keeps the old content.
+//! atomic, and a map that is still open keeps the old content. What a killed writer leaves beside a target is removed by
+//! the next one that succeeds.
 
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -25,27 +26,64 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<File>) ->
         write(&mut writer)?;
         return writer.flush().map_err(Error::io(path));
     }
-    let temporary = sibling(path)?;
-    let written = write_and_sync(path, &temporary, write)
-        .and_then(|()| fs::rename(&temporary, path).map_err(Error::io(path)));
+    let (temporary, file) = claim(path, |name| File::create(name), |file| Some(file))?;
+    let written = write_and_sync(path, file, write)
+        .and_then(|_locked| fs::rename(&temporary, path).map_err(Error::io(path)));
     if written.is_err() {
         // The first error is the one to report; a left-over sibling is harmless.
         let _ = fs::remove_file(&temporary);
     }
+    remove_abandoned(path);
     written
 }
 
+/// Gives back the file, which is still locked.
 fn write_and_sync(
     path: &Path,
-    temporary: &Path,
+    file: File,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
-) -> Result<()> {
-    let file = File::create(temporary).map_err(Error::io(path))?;
+) -> Result<File> {
     let mut writer = BufWriter::with_capacity(BUFFER, file);
     write(&mut writer)?;
     let file =
         writer.into_inner().map_err(|e| Error::Io { path: path.to_owned(), source: e.into_error() })?;
-    file.sync_all().map_err(Error::io(path))
+    file.sync_all().map_err(Error::io(path))?;
+    Ok(file)
+}
+
+/// A sibling of `path` that `create` made, and what it returned: the handle in it, if any, is locked until it is closed.
+///
+/// The lock tells others that somebody still works here; it ends with the process, however that ends.
+pub(crate) fn claim<T>(
+    path: &Path,
+    create: impl Fn(&Path) -> io::Result<T>,
+    handle: impl Fn(&T) -> Option<&File>,
+) -> Result<(PathBuf, T)> {
+    loop {
+        let temporary = sibling(path)?;
+        let made = create(&temporary).map_err(Error::io(path))?;
+        let taken = handle(&made).is_some_and(|f| matches!(f.try_lock(), Err(TryLockError::WouldBlock)));
+        // Before it was locked it may have looked abandoned to somebody.
+        if !taken && temporary.exists() {
+            return Ok((temporary, made));
+        }
+    }
+}
+
+/// Removes the siblings of `path` whose writers are gone. Without complaint: they harm nobody.
+pub(crate) fn remove_abandoned(path: &Path) {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return;
+    };
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    for found in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let is_sibling = found.file_name().to_str().is_some_and(|found| is_sibling(found, name));
+        let Some(file) = is_sibling.then(|| File::open(found.path()).ok()).flatten() else { continue };
+        if file.try_lock().is_ok() {
+            let is_dir = file.metadata().is_ok_and(|m| m.is_dir());
+            let _ = if is_dir { fs::remove_dir_all(found.path()) } else { fs::remove_file(found.path()) };
+        }
+    }
 }
 
 /// A name beside `path` that no other writer of this machine uses.
@@ -57,6 +95,13 @@ fn sibling(path: &Path) -> Result<PathBuf> {
     hidden.push(name);
     hidden.push(format!(".{}-{}.tmp", std::process::id(), WRITTEN.fetch_add(1, Ordering::Relaxed)));
     Ok(path.with_file_name(hidden))
+}
+
+/// Whether `found` is what [`sibling`] makes of `name`.
+fn is_sibling(found: &str, name: &str) -> bool {
+    let ours = found.strip_prefix('.').and_then(|f| f.strip_prefix(name)).and_then(|f| f.strip_prefix('.'));
+    let numbers = ours.and_then(|f| f.strip_suffix(".tmp")).and_then(|f| f.split_once('-'));
+    numbers.is_some_and(|(a, b)| a.parse::<u32>().is_ok() && b.parse::<u64>().is_ok())
 }
 
 #[cfg(test)]
@@ -91,6 +136,22 @@ mod tests {
         assert!(failed.unwrap_err().to_string().ends_with("the power went"));
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(names(dir.path()), ["a.bin"]);
+    }
+
+    #[test]
+    fn what_a_dead_writer_left_is_removed_and_what_a_living_one_writes_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.bin");
+        for other in [".a.bin.7-0.tmp", ".a.bin.backup.tmp", ".b.bin.7-0.tmp"] {
+            fs::write(dir.path().join(other), "half").unwrap();
+        }
+        fs::create_dir_all(dir.path().join(".a.bin.8-0.tmp/raw")).unwrap();
+        let (living, _lock) = claim(&path, |name| File::create(name), |file| Some(file)).unwrap();
+        write_atomically(&path, |w| w.write_all(b"new").map_err(Error::io(&path))).unwrap();
+        let living = living.file_name().unwrap().to_str().unwrap();
+        let mut expected = [living, ".a.bin.backup.tmp", ".b.bin.7-0.tmp", "a.bin"];
+        expected.sort_unstable();
+        assert_eq!(names(dir.path()), expected);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! How does a finished model take its place?
 //!
-//! It is complete in a folder beside its target before anything is renamed. An old model moves away first and is
-//! deleted afterwards, so a crash leaves the old model, the new one, or for an instant none at the target and the old
-//! one in the run directory; never a mixture.
+//! It is complete in a folder beside its target before anything is renamed. With an old model it changes places in one
+//! step, so a crash leaves the one or the other; the old one is deleted afterwards. Systems other than Linux need two
+//! steps: for an instant there is none at the target, and the old one in the run directory; never a mixture.
 
 use std::fs;
 use std::path::Path;
@@ -24,15 +24,30 @@ pub fn refuse_foreign(out: &Path) -> Result<()> {
     Err(Error::file(out, "exists and is not a model, so it is not overwritten: choose another --out"))
 }
 
-/// Renames `complete` to `out`; what was there goes to `old` first and is removed last.
+/// Puts `complete` at `out` and removes what was there; `old` is where that waits if one step is not enough.
 pub fn publish(complete: &Path, out: &Path, old: &Path) -> Result<()> {
     refuse_foreign(out)?;
     remove(old)?;
     if out.exists() {
+        if exchange(complete, out) {
+            return remove(complete);
+        }
         fs::rename(out, old).map_err(Error::io(out))?;
     }
     fs::rename(complete, out).map_err(Error::io(out))?;
     remove(old)
+}
+
+/// Lets two folders change places; false if the file system cannot do that.
+#[cfg(target_os = "linux")]
+fn exchange(a: &Path, b: &Path) -> bool {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn exchange(_: &Path, _: &Path) -> bool {
+    false
 }
 
 #[cfg(test)]

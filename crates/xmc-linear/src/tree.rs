@@ -10,6 +10,11 @@ use std::ops::Range;
 pub use statistics::{FanOut, TreeStatistics};
 use xmc_data::{Error, Result};
 
+/// Labels may be pruned, but of more labels than this not nearly all: a number that the leaves do not back is damage
+/// and must not make us ask for memory.
+const PLAUSIBLE_LABELS: usize = 1 << 24;
+const LEAST_SHARE: usize = 64;
+
 /// A tree of `depth` levels below the root; the nodes of the last level are the labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tree {
@@ -36,6 +41,9 @@ impl Tree {
             if let Some(p) = level.windows(2).position(|w| w[0] > w[1]) {
                 return wrong(format!("level {t}: the children of node {p} end before they begin"));
             }
+        }
+        if num_labels > PLAUSIBLE_LABELS && num_labels / LEAST_SHARE > labels.len() {
+            return wrong(format!("{} leaves for {num_labels} labels", labels.len()));
         }
         let mut seen = vec![false; num_labels];
         for &l in &labels {
@@ -175,5 +183,14 @@ mod tests {
         let error = Tree::from_parents(&[below(&[0, 0]), below(&[0, 2])]).unwrap_err().to_string();
         assert!(error.contains("node 1 of level 2 hangs below node 2, but the level above has 2"), "{error}");
         assert!(Tree::from_parents(&[]).is_err());
+    }
+
+    #[test]
+    fn a_number_of_labels_that_the_leaves_do_not_back_is_refused() {
+        for num_labels in [1 << 30, usize::MAX] {
+            let error = Tree::new(vec![vec![0, 1]], vec![3], num_labels).unwrap_err().to_string();
+            assert!(error.contains("1 leaves for"), "{error}");
+        }
+        assert!(Tree::new(vec![vec![0, 1]], vec![3], 1 << 20).is_ok());
     }
 }

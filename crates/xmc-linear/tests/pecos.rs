@@ -287,6 +287,34 @@ fn scores(level: &Level, above: &[Option<f32>]) -> Vec<Option<f32>> {
     level.parents.iter().zip(&level.weights).map(node).collect()
 }
 
+#[test]
+fn sides_without_entries_and_nodes_with_two_parents_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let ranker = folder.path().join("ranker");
+    let flat = |parents: Vec<u32>| Level {
+        weights: vec![vec![1.0; FEATURES + 1]; parents.len()],
+        parents: parents.into_iter().map(Some).collect(),
+        bias: 1.0,
+        post_processor: "l3-hinge",
+    };
+    write(&flat(vec![0, 0]), 1, &ranker.join("0.model"));
+    write(&flat(vec![0, 1, 1]), 2, &ranker.join("1.model"));
+    fs::write(ranker.join("param.json"), r#"{"model": "HierarchicalMLModel", "depth": 2}"#).unwrap();
+    assert!(pecos::open(folder.path()).is_ok());
+    for (cols, second, problem) in [
+        (2, vec![(0, 1.0), (1, 1.0)], "node 1 hangs below two others"),
+        (u32::MAX as usize, vec![(1, 1.0)], "a side of 4294967295 for 3 entries"),
+    ] {
+        let mut c = CsrBuilder::new();
+        for row in [vec![(0, 1.0)], second, vec![(1, 1.0)]] {
+            c.push(row);
+        }
+        npz::write(&ranker.join("1.model/C.npz"), &c.finish(cols).unwrap()).unwrap();
+        let message = pecos::open(folder.path()).unwrap_err().to_string();
+        assert!(message.contains("1.model") && message.contains(problem), "{message}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]

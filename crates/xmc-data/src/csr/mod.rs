@@ -102,8 +102,10 @@ impl Csr {
         if self.cols > u32::MAX as usize {
             return shape(format!("{} columns: at most {} are supported", self.cols, u32::MAX));
         }
-        if self.indptr.len() != self.rows + 1 || self.indptr.first() != Some(&0) {
-            return shape(format!("row offsets must be {} numbers that start at 0", self.rows + 1));
+        // The number of rows may come from a damaged file: adding one to it must not overflow.
+        if self.indptr.len().checked_sub(1) != Some(self.rows) || self.indptr.first() != Some(&0) {
+            let numbers = self.rows.saturating_add(1);
+            return shape(format!("row offsets must be {numbers} numbers that start at 0"));
         }
         let stored = self.indptr.last().copied().unwrap_or(0);
         if stored != self.indices.len() as u64 || self.indices.len() != self.values.len() {

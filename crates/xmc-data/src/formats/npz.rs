@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 const MAX_INFLATION: u64 = 1032;
 /// A matrix without this many entries per row in the mean is only believed up to [`PLAUSIBLE_ROWS`].
 const MIN_DENSITY: f64 = 1.0 / 64.0;
-const PLAUSIBLE_ROWS: usize = 1 << 26;
+const PLAUSIBLE_ROWS: usize = 1 << 24;
 
 /// Reads a sparse matrix saved by scipy.
 pub fn read(path: &Path) -> Result<Csr> {

@@ -90,5 +90,7 @@ mod tests {
         assert!(why(vec![0, 1]).contains("3 numbers"));
         assert!(why(vec![0, 2, 2]).contains("end at 2"));
         assert!(why(vec![0, 1, 0]).contains("end at 0"));
+        let most = csr_from_unsorted(usize::MAX, 3, Vec::new(), Vec::new(), Vec::new());
+        assert!(most.unwrap_err().to_string().contains("row offsets"));
     }
 }

@@ -21,7 +21,7 @@ use xmc_data::buffer::map_file;
 use xmc_data::{Buffer, Error, Result};
 
 use super::params::LevelParams;
-use super::{Layer, check_width};
+use super::{Layer, believe, check_width};
 use crate::store::ChunkWeights;
 
 const MAGIC: &[u8; 8] = b"\x93PECOS<\x01";
@@ -84,6 +84,7 @@ fn nodes(params: &LevelParams, columns: usize) -> Result<(Vec<u32>, usize)> {
 
 fn chunks(store: &Store, heads: &[ChunkHead], num_features: usize) -> Result<Vec<ChunkWeights>> {
     let features = store.array::<u32>(6)?;
+    believe(&store.path, num_features, features.len())?;
     let row_ptr = store.array::<u64>(8)?;
     let entries = store.array::<Entry>(10)?;
     let (mut feature_at, mut ptr_at) = (0usize, 0usize);

@@ -28,6 +28,10 @@ use xmc_data::{Error, Result};
 
 use self::params::{LevelParams, Ranker};
 
+/// A matrix with a longer side must have an entry for every `LEAST_SHARE` of it.
+const PLAUSIBLE: usize = 1 << 24;
+const LEAST_SHARE: usize = 64;
+
 /// One level as libpecos stores it, nodes by libpecos' numbers.
 struct Layer {
     /// `[L_{t-1} + 1]`: where the children of every parent begin in `children`.
@@ -54,6 +58,14 @@ impl Layer {
     }
 }
 
+/// Refuses a number of rows, columns or features that the stored entries do not back: memory would follow it.
+fn believe(file: &Path, claimed: usize, entries: usize) -> Result<()> {
+    if claimed > PLAUSIBLE && claimed / LEAST_SHARE > entries {
+        return Err(Error::file(file, format!("damaged: a side of {claimed} for {entries} entries")));
+    }
+    Ok(())
+}
+
 /// Refuses a parent with more children than a chunk can number.
 fn check_width(file: &Path, offsets: &[usize]) -> Result<()> {
     let (widest, most) = (Layer::widest(offsets), Packing::Wide.most_children());
@@ -61,6 +73,18 @@ fn check_width(file: &Path, offsets: &[usize]) -> Result<()> {
         let problem =
             format!("one node has {widest} children, at most {most} are supported: train with a tree");
         return Err(Error::file(file, problem));
+    }
+    Ok(())
+}
+
+/// Refuses a level in which a node hangs below two others: nodes would multiply from level to level.
+fn check_parents(folder: &Path, layer: &Layer) -> Result<()> {
+    let mut hangs = vec![false; layer.num_nodes];
+    for &node in &layer.children {
+        match hangs.get_mut(node as usize) {
+            Some(seen) if !*seen => *seen = true,
+            _ => return Err(Error::file(folder, format!("damaged: node {node} hangs below two others"))),
+        }
     }
     Ok(())
 }
@@ -87,6 +111,7 @@ pub fn open(path: &Path) -> Result<TreeModel> {
             let problem = format!("its nodes hang below {found} others, but the level above has {parents}");
             return Err(Error::file(&p.folder, problem));
         }
+        check_parents(&p.folder, &layer)?;
         let expected = *features.get_or_insert(layer.num_features);
         if layer.num_features != expected {
             let found = layer.num_features;

@@ -1,16 +1,18 @@
 //! A level from `W.npz` and `C.npz`.
 
+use std::path::Path;
+
 use xmc_data::formats::npz;
 use xmc_data::{Csr, Error, Result};
 
 use super::params::LevelParams;
-use super::{Layer, check_width};
+use super::{Layer, believe, check_width};
 use crate::store::ChunkWeights;
 
 pub(super) fn read(params: &LevelParams) -> Result<Layer> {
     let file = params.folder.join("W.npz");
     // [L_t, d + 1]: a row is a node.
-    let weights = npz::read(&file)?.transpose();
+    let weights = transposed(&file, &npz::read(&file)?)?;
     let num_nodes = weights.rows();
     let Some(num_features) = weights.cols().checked_sub(usize::from(params.bias > 0.0)) else {
         return Err(Error::file(&file, "no rows, expected one for every feature and one for the bias"));
@@ -34,7 +36,12 @@ fn hierarchy(params: &LevelParams, num_nodes: usize) -> Result<Csr> {
         let found = clusters.rows();
         return Err(Error::file(&file, format!("{found} rows, but W.npz has {num_nodes} columns")));
     }
-    Ok(clusters.transpose())
+    transposed(&file, &clusters)
+}
+
+fn transposed(file: &Path, m: &Csr) -> Result<Csr> {
+    believe(file, m.cols(), m.nnz())?;
+    Ok(m.transpose())
 }
 
 /// The weights of `children`, by feature.

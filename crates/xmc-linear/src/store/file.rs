@@ -193,7 +193,7 @@ impl TreeModel {
             if level.bias.len() != self.tree.width(t + 1) {
                 return wrong(t, "biases");
             }
-            if level.dense.len() != self.tree.width(t + 1) * self.dense_features {
+            if self.tree.width(t + 1).checked_mul(self.dense_features) != Some(level.dense.len()) {
                 return wrong(t, "dense weights");
             }
             let words = match &level.words {

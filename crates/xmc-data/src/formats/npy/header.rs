@@ -48,7 +48,7 @@ impl Header {
     /// Bytes of an element.
     pub(crate) fn item_bytes(&self) -> u64 {
         let width = if self.kind == 'U' { 4 } else { 1 };
-        self.size as u64 * width
+        (self.size as u64).saturating_mul(width)
     }
 
     /// Reads a header, leaving `reader` at the first element; the error says what is wrong.
@@ -153,7 +153,8 @@ mod tests {
     }
 
     #[test]
-    fn a_shape_that_overflows_has_no_count() {
+    fn sizes_that_overflow_are_not_wrapped() {
         assert_eq!(Header::new('f', 4, &[1 << 40, 1 << 40]).count(), None);
+        assert_eq!(Header::new('U', usize::MAX, &[]).item_bytes(), u64::MAX);
     }
 }

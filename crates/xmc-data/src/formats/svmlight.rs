@@ -11,7 +11,7 @@ use super::source::{Lines, open_bytes, write_text};
 use crate::csr::{Csr, CsrBuilder, Row};
 use crate::error::{Error, Result};
 
-/// Ids beyond this are damage: memory for names and offsets of as many labels or features would follow.
+/// Most labels, and most features; more are damage: memory for as many names and offsets would follow.
 const MAX_ID: u32 = 100_000_000;
 
 /// Features and labels of a file whose widths are those of the largest ids; `zero_based` says where features start.
@@ -69,6 +69,12 @@ impl Rows {
         }
         let fail = |e: Error| Error::file(path, e.to_string());
         let (d, l) = (self.x.width(), self.y.width());
+        if from_zero && d > MAX_ID as usize {
+            return Err(Error::file(
+                path,
+                format!("feature {MAX_ID} in a file that counts from 0, expected less"),
+            ));
+        }
         let (x, y) = (self.x.finish(d).map_err(fail)?, self.y.finish(l).map_err(fail)?);
         let x = if from_zero { x } else { counted_from_zero(&x).map_err(fail)? };
         Ok((x, y))
@@ -86,14 +92,17 @@ fn parse_row(lines: &Lines, data: &str, features: &mut Vec<(u32, f32)>, labels: 
     labels.clear();
     let (first, rest) = data.split_once([' ', '\t']).unwrap_or((data, ""));
     let (label_part, feature_part) = if first.contains(':') { ("", data) } else { (first, rest) };
-    let small = |text: &str| text.parse::<u32>().ok().filter(|&id| id < MAX_ID);
+    let small = |text: &str, most: u32| text.parse::<u32>().ok().filter(|&id| id <= most);
     for field in label_part.split(',').filter(|field| !field.is_empty()) {
-        let label = small(field).ok_or_else(|| lines.error(field, "a label from 0 to 100 million"))?;
+        let label =
+            small(field, MAX_ID - 1).ok_or_else(|| lines.error(field, "a label from 0 to 100 million"))?;
         labels.push(label);
     }
     for field in feature_part.split_ascii_whitespace().filter(|field| !field.starts_with("qid:")) {
         let (id, value) = field.split_once(':').ok_or_else(|| lines.error(field, "`feature:value`"))?;
-        let id = small(id).ok_or_else(|| lines.error(field, "a feature from 0 or 1 to 100 million"))?;
+        // Whether the last of them counts from 1 is not known yet.
+        let id =
+            small(id, MAX_ID).ok_or_else(|| lines.error(field, "a feature from 0 or 1 to 100 million"))?;
         let value = value
             .parse::<f32>()
             .ok()
@@ -173,6 +182,20 @@ mod tests {
         assert_eq!((x.cols(), x.row(0).indices), (3, &[0, 2][..]));
         let (x, _) = read_text("0 1:1 3:0.5\n", Some(true)).unwrap();
         assert_eq!(x.cols(), 4);
+    }
+
+    #[test]
+    fn the_last_feature_allowed_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.svm");
+        for (content, zero_based) in [("0 99999999:1\n", Some(true)), ("0 100000000:1\n", None)] {
+            let (x, y) = read_text(content, zero_based).unwrap();
+            assert_eq!(x.cols(), MAX_ID as usize);
+            write(&path, &x, &y).unwrap();
+            assert_eq!(read(&path, None).unwrap(), (x, y));
+        }
+        let message = read_text("0 100000000:1\n", Some(true)).unwrap_err().to_string();
+        assert!(message.contains("feature 100000000 in a file that counts from 0"), "{message}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use xmc_data::metrics::{self, EvaluateConfig, Propensity, Report, label_counts};
 
 use crate::error::{Error, Result};
 use crate::model::{Model, PredictOptions, Predictor};
+use crate::pairing::pair;
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -19,12 +20,10 @@ pub struct EvaluateOptions {
 }
 
 /// Predicts the rows of `part` and compares with their labels; `data` holds the training labels that propensities and
-/// bands come from. The time is that from texts (or features) to labels.
+/// bands come from. Labels are those of the same name; see [`Report::unknown_labels`] for what the model lacks. The
+/// time is that from texts (or features) to labels.
 pub fn evaluate(model: &Model, data: &Dataset, part: &Part, options: &EvaluateOptions) -> Result<Report> {
-    if model.labels().len() != data.labels.len() {
-        let (known, found) = (model.labels().len(), data.labels.len());
-        return Err(Error::file(&data.path, format!("{found} labels, but the model knows {known}")));
-    }
+    let pairing = pair(model, data)?;
     let search = PredictOptions::top(options.cuts.iter().copied().max().unwrap_or(1));
     let start = Instant::now();
     let predictions = match (model.reads_texts(), &part.texts, &part.features) {
@@ -44,9 +43,15 @@ pub fn evaluate(model: &Model, data: &Dataset, part: &Part, options: &EvaluateOp
         resamples: options.resamples,
         ..EvaluateConfig::default()
     };
-    let train = &data.train.y;
-    let report =
-        metrics::evaluate(&predictions, &part.y, &label_counts(train), train.rows(), &part.filter, &config)?;
+    let (counts, train_rows) = (label_counts(&data.train.y), data.train.rows());
+    let report = match &pairing {
+        None => metrics::evaluate(&predictions, &part.y, &counts, train_rows, &part.filter, &config)?,
+        Some(pairing) => {
+            let (y, filter) = (pairing.matrix(&part.y)?, pairing.filter(&part.filter));
+            metrics::evaluate(&predictions, &y, &pairing.counts(&counts), train_rows, &filter, &config)?
+        }
+    };
+    let unknown_labels = pairing.map(|pairing| pairing.unknown as u64).filter(|&unknown| unknown > 0);
     let docs_per_second = Some(part.rows() as f64 / seconds.max(f64::MIN_POSITIVE));
-    Ok(Report { seconds: Some(seconds), docs_per_second, ..report })
+    Ok(Report { unknown_labels, seconds: Some(seconds), docs_per_second, ..report })
 }

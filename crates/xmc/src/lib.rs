@@ -14,6 +14,7 @@ mod fingerprint;
 pub mod memory;
 pub mod methods;
 pub mod model;
+mod pairing;
 pub mod run;
 
 pub use error::{Error, Result};

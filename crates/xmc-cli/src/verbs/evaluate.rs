@@ -76,6 +76,12 @@ fn show(report: &Report) -> String {
         text,
         "{rows} rows, {skipped} without labels left out; {labels} labels; {speed:.0} rows a second"
     );
+    if let Some(unknown) = report.unknown_labels {
+        let _ = writeln!(
+            text,
+            "{unknown} labels of the data are unknown to the model, which cannot predict them"
+        );
+    }
     text
 }
 

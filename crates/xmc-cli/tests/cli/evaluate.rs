@@ -49,5 +49,65 @@ fn data_that_does_not_fit_is_refused() {
     assert!(shown.contains("no test rows"), "{shown}");
     let train = ["evaluate", "model", "--data", "other", "--split", "train"];
     let shown = stderr(&mut world.xmc(&train), 2);
-    assert!(shown.contains("2 labels, but the model knows 6"), "{shown}");
+    let expected =
+        "other: none of its 2 labels, such as `0`, is one of the 6 labels of model, such as `sea life`";
+    assert!(shown.contains(expected), "{shown}");
+}
+
+/// A dataset `other` like `data`, with label names in the order `names` and label `l` under `id(l)`.
+fn renamed(world: &World, names: &[&str], id: impl Fn(usize) -> usize) {
+    world.write("other/raw/Y.txt", names.join("\n").as_bytes());
+    for side in ["trn", "tst"] {
+        world.write(&format!("other/raw/{side}_X.txt"), &world.read(&format!("data/raw/{side}_X.txt")));
+        let labels = String::from_utf8(world.read(&format!("data/Y.{side}.txt"))).unwrap();
+        let rows: Vec<String> = labels.lines().skip(1).map(|row| relabelled(row, &id)).collect();
+        let file = format!("{} {}\n{}\n", rows.len(), names.len(), rows.join("\n"));
+        world.write(&format!("other/Y.{side}.txt"), file.as_bytes());
+    }
+}
+
+fn relabelled(row: &str, id: impl Fn(usize) -> usize) -> String {
+    let ids = row.split(' ').map(|entry| entry.trim_end_matches(":1").parse().unwrap());
+    ids.map(|l| format!("{}:1", id(l))).collect::<Vec<_>>().join(" ")
+}
+
+fn report(world: &World, data: &str) -> Value {
+    let json = stdout(&mut world.xmc(&["evaluate", "model", "--data", data, "--json"]));
+    let mut report: Value = serde_json::from_str(&json).unwrap();
+    for measured in ["seconds", "docs_per_second"] {
+        report.as_object_mut().unwrap().remove(measured);
+    }
+    report
+}
+
+#[test]
+fn labels_are_paired_by_name_in_whatever_order_the_data_lists_them() {
+    let world = World::with_model();
+    renamed(&world, &["trade", "software", "music", "cooking", "mountains", "sea life"], |l| 5 - l);
+    assert_eq!(report(&world, "other"), report(&world, "data"));
+}
+
+#[test]
+fn labels_that_the_model_lacks_are_counted_and_missed() {
+    let world = World::with_model();
+    renamed(&world, &["sea life", "mountains", "opera", "cooking", "software", "trade"], |l| {
+        [0, 1, 3, 2, 4, 5][l]
+    });
+    let found = report(&world, "other");
+    assert_eq!((&found["unknown_labels"], &found["labels"]), (&Value::from(1), &Value::from(7)));
+    assert!(found["R@100"].as_f64().unwrap() < report(&world, "data")["R@100"].as_f64().unwrap());
+    let tables = stdout(&mut world.xmc(&["evaluate", "model", "--data", "other"]));
+    assert!(tables.contains("1 labels of the data are unknown to the model"), "{tables}");
+}
+
+#[test]
+fn repeated_names_are_paired_only_if_the_lists_are_equal() {
+    let world = World::new();
+    let names = ["sea life", "sea life", "cooking", "music", "software", "trade"];
+    world.write("data/raw/Y.txt", names.join("\n").as_bytes());
+    world.train(&[]).assert().success();
+    world.xmc(&["evaluate", "model", "--data", "data"]).assert().success();
+    renamed(&world, &["trade", "software", "music", "cooking", "sea life", "sea life"], |l| 5 - l);
+    let shown = stderr(&mut world.xmc(&["evaluate", "model", "--data", "other"]), 2);
+    assert!(shown.contains("some names repeat"), "{shown}");
 }

@@ -53,6 +53,9 @@ pub struct Report {
     pub rows_without_labels: u64,
     /// Number of labels L.
     pub labels: u64,
+    /// Labels of the data that the model does not have and so cannot predict, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown_labels: Option<u64>,
     /// Constants behind `PSP` and `PSnDCG`.
     pub propensity: Propensity,
     /// Seconds of the prediction, if the caller measured them.
@@ -106,6 +109,7 @@ pub(super) fn assemble(
         rows,
         rows_without_labels: y.rows() as u64 - rows,
         labels: y.cols() as u64,
+        unknown_labels: None,
         propensity: config.propensity,
         seconds: None,
         docs_per_second: None,

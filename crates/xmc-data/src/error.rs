@@ -10,7 +10,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused to open, read, write or rename a file.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", shown(path))]
     Io {
         /// The file.
         path: PathBuf,
@@ -18,7 +18,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A value in a text file is not what the format asks for.
-    #[error("{}:{line}: found `{value}`, expected {expected}", path.display())]
+    #[error("{}:{line}: found `{value}`, expected {expected}", shown(path))]
     Parse {
         /// The file.
         path: PathBuf,
@@ -30,7 +30,7 @@ pub enum Error {
         expected: String,
     },
     /// A file as a whole is damaged, truncated or of another format.
-    #[error("{}: {problem}", path.display())]
+    #[error("{}: {problem}", shown(path))]
     File {
         /// The file or folder.
         path: PathBuf,
@@ -50,6 +50,11 @@ pub enum Error {
         /// What is allowed.
         expected: String,
     },
+}
+
+/// The name of a file, where `-` is what it stands for.
+fn shown(path: &Path) -> impl std::fmt::Display + '_ {
+    if path.as_os_str() == "-" { Path::new("stdin").display() } else { path.display() }
 }
 
 impl Error {
@@ -75,5 +80,17 @@ impl Error {
     /// A setting outside its range.
     pub fn config(key: &str, value: impl std::fmt::Display, expected: impl Into<String>) -> Error {
         Error::Config { key: key.to_owned(), value: value.to_string(), expected: expected.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn standard_input_is_called_by_its_name() {
+        let message = Error::parse(Path::new("-"), 1, "x", "a number").to_string();
+        assert_eq!(message, "stdin:1: found `x`, expected a number");
+        assert_eq!(Error::file(Path::new("a-b"), "empty").to_string(), "a-b: empty");
     }
 }

@@ -117,8 +117,14 @@ fn text_cases() -> Vec<Case> {
         case(
             read_csv,
             "text,labels\nx,y,z\n",
-            ":2: found `xyz`, expected 2 columns as in the first line, not 3",
+            ":2: found `x,y,z`, expected 2 columns as in the first line, not 3",
         ),
+        case(
+            read_csv,
+            "text,labels\n\"x, y\",\"a\"\"\",z\n",
+            ":2: found `\"x, y\",\"a\"\"\",z`, expected 2 columns",
+        ),
+        case(read_tsv, "text\tlabels\nx\t\"y\tz\n", ":2: found `x\t\"y\tz`, expected 2 columns"),
         case(read_csv, "labels,text\na,\"x\nb,y\n", ":2: found `\"`, expected a closing quotation mark"),
         case(read_tsv, "text\tlabels\nx\n", ":2: found `x`, expected 2 columns"),
         case(read_jsonl, "", "empty, expected one JSON object a line"),

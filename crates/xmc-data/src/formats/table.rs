@@ -170,11 +170,7 @@ impl Table {
         let width = self.current.len();
         if more && !self.names.is_empty() && width != self.names.len() {
             let expected = format!("{} columns as in the first line, not {width}", self.names.len());
-            return Err(self.error(
-                &self.current,
-                &String::from_utf8_lossy(self.current.as_slice()),
-                expected,
-            ));
+            return Err(self.error(&self.current, &self.written(&self.current), expected));
         }
         // An opening quote that is never closed swallows every row after it without any other sign.
         let last_line = self.reader.position().line();
@@ -195,6 +191,16 @@ impl Table {
         let number = record.position().map_or(0, csv::Position::line);
         let bytes = if number == 1 && at == 0 { bytes.strip_prefix(MARK).unwrap_or(bytes) } else { bytes };
         std::str::from_utf8(bytes).map_err(|_| not_utf8(&self.path, number, bytes))
+    }
+
+    /// A record as it stands in the file, up to needless quotes.
+    fn written(&self, record: &ByteRecord) -> String {
+        let delimiter = char::from(self.delimiter.byte());
+        let fields = record.iter().map(String::from_utf8_lossy).map(|field| {
+            let plain = self.delimiter == Delimiter::Tab || !field.contains(['"', '\n', '\r', delimiter]);
+            if plain { field } else { format!("\"{}\"", field.replace('"', "\"\"")).into() }
+        });
+        fields.collect::<Vec<_>>().join(&delimiter.to_string())
     }
 
     fn error(&self, record: &ByteRecord, value: &str, expected: String) -> Error {

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use super::{Dataset, Part, numbered_labels};
-use crate::csr::Csr;
+use crate::csr::{Csr, Row};
 use crate::error::{Error, Result};
 use crate::filter;
 use crate::formats::atomic::{claim, remove_abandoned};
@@ -63,6 +63,7 @@ fn read_side(dir: &Path, side: &Side) -> Result<Option<Part>> {
         return Ok(None);
     };
     let y = without_zeros(read_matrix(&y_path)?);
+    check_weights(&y_path, &y)?;
     let found = (find(dir, side.texts), find(dir, side.features));
     if let (None, None) = found {
         let (texts, features) = (spellings(side.texts), spellings(side.features));
@@ -94,6 +95,22 @@ fn expect_equal(path: &Path, what: &str, found: usize, expected: usize, of: &str
         return Ok(());
     }
     Err(Error::file(path, format!("{found} {what}, but {expected} {of}: the files must match line by line")))
+}
+
+/// A label with a weight below 0 says nothing that could be learnt.
+fn check_weights(path: &Path, y: &Csr) -> Result<()> {
+    let negative = |row: Row| row.iter().find(|&(_, weight)| weight < 0.0);
+    let Some((row, (label, weight))) = y.iter().enumerate().find_map(|(i, row)| Some((i, negative(row)?)))
+    else {
+        return Ok(());
+    };
+    let (entry, expected) = (format!("{label}:{weight}"), "a weight above 0");
+    Err(if path.extension().is_some_and(|e| e == "npz") {
+        Error::file(path, format!("row {row} holds `{entry}`, expected {expected}"))
+    } else {
+        // A row is a line, after the first with the numbers of rows and columns.
+        Error::parse(path, row as u64 + 2, &entry, expected)
+    })
 }
 
 fn read_matrix(path: &Path) -> Result<Csr> {
@@ -226,6 +243,15 @@ mod tests {
         fs::write(dir.join("trn_X_Y.txt"), "2 3\n1:1 0:0\n1:1.0\n").unwrap();
         xmc_text::write_sparse(&dir.join("X.trn.txt.gz"), data.train.features.as_ref().unwrap()).unwrap();
         assert_eq!(Dataset::open(&dir).unwrap().train, data.train, "the stored zero is dropped");
+    }
+
+    #[test]
+    fn a_negative_weight_is_named_with_its_line() {
+        let (_parent, dir) = saved(Packing::Plain);
+        fs::remove_file(dir.join("Y.trn.npz")).unwrap();
+        fs::write(dir.join("Y.trn.txt"), "2 3\n1:1 0:0\n0:-1\n").unwrap();
+        let message = Dataset::open(&dir).unwrap_err().to_string();
+        assert!(message.ends_with("Y.trn.txt:3: found `0:-1`, expected a weight above 0"), "{message}");
     }
 
     #[test]

@@ -72,13 +72,16 @@ impl Dataset {
         folder::save(self, dir, packing)
     }
 
-    /// The test part, or an error that says which files it would need.
+    /// The test part, or an error that says how to get one.
     pub fn test_part(&self) -> Result<&Part> {
         self.test.as_ref().ok_or_else(|| {
-            Error::file(
-                &self.path,
-                "no test rows: `Y.tst.npz` and `raw/tst_X.txt` or `X.tst.npz` are missing",
-            )
+            let problem = if self.path.is_file() {
+                "no test rows, one file is all training rows: measure those with `--split train`, \
+                 or set some aside with `xmc import --test-fraction 0.1`"
+            } else {
+                "no test rows: `Y.tst.npz` and `raw/tst_X.txt` or `X.tst.npz` are missing"
+            };
+            Error::file(&self.path, problem)
         })
     }
 

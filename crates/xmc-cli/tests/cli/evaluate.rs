@@ -54,6 +54,15 @@ fn data_that_does_not_fit_is_refused() {
     assert!(shown.contains(expected), "{shown}");
 }
 
+#[test]
+fn a_single_file_without_test_rows_comes_with_advice() {
+    let world = World::with_model();
+    world.write("rows.csv", b"text,labels\nwhale and coral,sea life\nsummit,mountains\n");
+    let shown = stderr(&mut world.xmc(&["evaluate", "model", "--data", "rows.csv"]), 2);
+    assert!(shown.contains("--split train") && shown.contains("import --test-fraction"), "{shown}");
+    world.xmc(&["evaluate", "model", "--data", "rows.csv", "--split", "train"]).assert().success();
+}
+
 /// A dataset `other` like `data`, with label names in the order `names` and label `l` under `id(l)`.
 fn renamed(world: &World, names: &[&str], id: impl Fn(usize) -> usize) {
     world.write("other/raw/Y.txt", names.join("\n").as_bytes());

@@ -1,6 +1,6 @@
 //! `xmc import FILE… --out DIR`: files of any known format to a dataset folder.
 
-use anyhow::{Result, bail};
+use anyhow::{Error, Result, anyhow, bail};
 use xmc_data::formats::import::{FieldOptions, Format, ImportOptions, import};
 use xmc_data::formats::source::Packing;
 
@@ -13,7 +13,7 @@ pub(crate) fn run(verb: &Import, quiet: bool) -> Result<Outcome> {
         bail!("{}: exists and is not an empty folder; choose another --out", verb.out.display());
     }
     let options = ImportOptions {
-        format: verb.format.as_deref().map(Format::named).transpose()?,
+        format: verb.format.as_deref().map(Format::named).transpose().map_err(by_option)?,
         fields: FieldOptions {
             text: verb.text.clone(),
             labels: verb.labels.clone(),
@@ -30,7 +30,7 @@ pub(crate) fn run(verb: &Import, quiet: bool) -> Result<Outcome> {
             Pack::Zst => Packing::Zstd,
         },
     };
-    let summary = import(&verb.files, &options, &verb.out)?;
+    let summary = import(&verb.files, &options, &verb.out).map_err(by_option)?;
     let terminal = Terminal::new(quiet);
     for guess in &summary.guesses {
         terminal.say(&guess.to_string());
@@ -46,4 +46,14 @@ pub(crate) fn run(verb: &Import, quiet: bool) -> Result<Outcome> {
         summary.empty_rows
     ));
     Ok(Outcome::Done)
+}
+
+/// A setting that is wrong, called by the option that gave it.
+fn by_option(problem: xmc_data::Error) -> Error {
+    match problem {
+        xmc_data::Error::Config { key, value, expected } => {
+            anyhow!("--{} {value}: expected {expected}", key.replace('_', "-"))
+        }
+        other => other.into(),
+    }
 }

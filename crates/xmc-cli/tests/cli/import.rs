@@ -41,3 +41,19 @@ fn a_file_without_labels_is_refused() {
     assert!(shown.contains("rows.csv"), "{shown}");
     assert!(!world.path("imported").exists());
 }
+
+#[test]
+fn options_that_are_wrong_are_called_as_they_are_typed() {
+    let world = World::new();
+    world.write("rows.csv", b"text,labels\na,b\nc,d\n");
+    let cases: [(&[&str], &str); 4] = [
+        (&["--labels", "nope"], "error: --labels nope: expected one of `text`, `labels` in rows.csv"),
+        (&["--test-fraction", "1"], "error: --test-fraction 1: expected at least 0 and less than 1"),
+        (&["--format", "xls"], "error: --format xls: expected one of csv, tsv"),
+        (&["--separator", ""], "error: --separator : expected some text"),
+    ];
+    for (options, message) in cases {
+        let shown = stderr(world.xmc(&["import", "rows.csv", "--out", "imported"]).args(options), 2);
+        assert!(shown.contains(message), "{shown}");
+    }
+}

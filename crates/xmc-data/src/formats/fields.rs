@@ -142,9 +142,9 @@ pub(crate) fn choose(
             Ok((vec![long], 1 - long))
         }
         (no_text, _) => {
-            let (what, option) = if no_text { ("text", "text") } else { ("labels", "labels") };
+            let what = if no_text { "text" } else { "labels" };
             let problem = format!(
-                "no field with a usual name for the {what} among {}: say it with `{option}`",
+                "no field with a usual name for the {what} among {}: say it with `xmc import --{what} NAME`",
                 list(names)
             );
             Err(Error::file(path, problem))
@@ -306,7 +306,10 @@ mod tests {
     #[test]
     fn fields_that_say_nothing_are_listed() {
         let message = chosen(&["a", "b", "c"], &[]).unwrap_err().to_string();
-        assert!(message.contains("for the text among `a`, `b`, `c`: say it with `text`"), "{message}");
+        assert!(
+            message.contains("for the text among `a`, `b`, `c`: say it with `xmc import --text NAME`"),
+            "{message}"
+        );
         let message = chosen(&["text", "b", "c"], &[]).unwrap_err().to_string();
         assert!(message.contains("for the labels among"), "{message}");
     }

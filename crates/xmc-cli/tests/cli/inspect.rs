@@ -46,3 +46,17 @@ fn what_is_neither_is_refused_by_name() {
         assert!(shown.contains(path), "{shown}");
     }
 }
+
+#[test]
+fn labels_without_training_rows_are_one_note() {
+    let world = World::new();
+    world.write("data/raw/Y.txt", b"a\nb\nc\nd\ne\nf\nnever\nonly in test\n");
+    let training = String::from_utf8(world.read("data/Y.trn.txt")).unwrap();
+    world.write("data/Y.trn.txt", training.replacen("60 6", "60 8", 1).as_bytes());
+    world.write("data/Y.tst.txt", format!("12 8\n{}", "0:1 7:1\n".repeat(12)).as_bytes());
+    let tables = stdout(&mut world.xmc(&["inspect", "data"]));
+    let notes: Vec<&str> = tables.lines().filter(|line| line.contains("no training row")).collect();
+    let expected =
+        "note: 2 labels have no training row and cannot be learnt; test rows have 1 of them, 12 times";
+    assert_eq!(notes, [expected]);
+}

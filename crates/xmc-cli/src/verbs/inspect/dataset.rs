@@ -103,13 +103,13 @@ fn notes(report: &DatasetReport) -> Vec<String> {
     let unseen = overlap.map_or(0, |o| o.unseen_labels);
     let positives = overlap.map_or(0, |o| o.unseen_positives);
     let repeated = overlap.and_then(|o| o.texts_in_train).unwrap_or(0);
+    let mut not_learnt = "labels have no training row and cannot be learnt".to_owned();
+    if unseen > 0 {
+        let _ = write!(not_learnt, "; test rows have {unseen} of them, {positives} times");
+    }
     [
         (report.duplicate_label_names, "labels have the name of an earlier label".to_owned()),
-        (report.labels_without_training_rows, "labels have no training row and cannot be learnt".to_owned()),
-        (
-            unseen,
-            format!("labels of test rows have no training row: {positives} test positives are out of reach"),
-        ),
+        (report.labels_without_training_rows, not_learnt),
         (repeated, "test texts are training texts too: scores will be too good".to_owned()),
     ]
     .into_iter()

@@ -64,8 +64,10 @@ pub(super) fn check(data: &Dataset, x: &Csr, config: &XrLinearConfig, max_memory
 
 fn compare(parts: &[Part], max_memory: Option<u64>) -> Result<()> {
     let Some(allowed) = max_memory else { return Ok(()) };
-    let needed = PROGRAM + parts.iter().map(|part| part.bytes).sum::<u64>();
-    match parts.iter().max_by_key(|part| part.bytes) {
+    let program = Part { name: "the program itself", bytes: PROGRAM, advice: "allow more memory" };
+    let parts = || parts.iter().chain(std::iter::once(&program));
+    let needed = parts().map(|part| part.bytes).sum::<u64>();
+    match parts().max_by_key(|part| part.bytes) {
         Some(part) if needed > allowed => {
             let (part, part_bytes, advice) = (part.name, part.bytes, part.advice);
             Err(Error::Memory { needed, allowed, part, part_bytes, advice })

@@ -63,14 +63,12 @@ impl Events for Terminal {
                 *bar = ProgressBar::hidden();
             });
         }
-        if self.bars || report.resumed {
-            let how = if report.resumed {
-                "done earlier, loaded".to_owned()
-            } else {
-                format!("{:.2} s", report.seconds)
-            };
-            self.say(&format!("{:<12} {how}", report.name));
-        }
+        let how = if report.resumed {
+            "done earlier, loaded".to_owned()
+        } else {
+            format!("{:.2} s", report.seconds)
+        };
+        self.say(&format!("{:<12} {how}", report.name));
     }
 
     fn message(&self, text: &str) {

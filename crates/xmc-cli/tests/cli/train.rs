@@ -13,6 +13,10 @@ fn training_ends_with_a_summary_on_stderr_and_nothing_on_stdout() {
     {
         assert!(summary.contains(part), "{part} is missing in\n{summary}");
     }
+    let (lines, _) = summary.split_once("stage ").unwrap();
+    let finished: Vec<&str> = lines.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(finished, ["vectorizer", "tree.0", "ranker.0"], "a line for each stage, no bars");
+    assert!(lines.lines().all(|line| line.ends_with(" s")), "{lines}");
     assert!(!world.path("model.run").exists());
 }
 
@@ -97,7 +101,10 @@ fn a_folder_that_is_no_model_is_not_overwritten() {
 fn too_little_memory_is_refused_before_the_work() {
     let world = World::new();
     let shown = stderr(&mut world.train(&["--max-memory", "1MiB"]), 2);
-    assert!(shown.contains("more than --max-memory 1.0 MiB; the biggest part is"), "{shown}");
+    assert!(
+        shown.contains("more than --max-memory 1.0 MiB; the biggest part is the program itself (16.0 MiB)"),
+        "{shown}"
+    );
     assert!(!world.path("model").exists());
     world.train(&["--max-memory", "8GiB"]).assert().success();
 }

@@ -4,11 +4,11 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use xmc::config;
+use xmc::data::LabelId;
+use xmc::data::dataset::Dataset;
 use xmc::events::Silent;
 use xmc::methods::xr_linear::{self, TrainOptions, XrLinearConfig};
 use xmc::{Model, PredictOptions, Predictor};
-use xmc_data::LabelId;
-use xmc_data::dataset::Dataset;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Settings are those of `xmc help-config xr-linear`; what is not set has its default.

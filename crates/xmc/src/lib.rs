@@ -4,7 +4,8 @@
 //! * [`model`] is the folder that training leaves and what predicts with it; [`evaluation`] says how well;
 //! * [`config`] is how a user tells a method what to do;
 //! * [`run`] cuts long work into stages that survive a crash; [`events`] says how far it is;
-//! * [`memory`] counts bytes.
+//! * [`memory`] counts bytes;
+//! * [`data`] (datasets, text features, metrics) and [`linear`] (trees and rankers) are the crates below.
 
 pub mod config;
 pub mod error;
@@ -16,6 +17,9 @@ pub mod methods;
 pub mod model;
 mod pairing;
 pub mod run;
+
+pub use xmc_data as data;
+pub use xmc_linear as linear;
 
 pub use error::{Error, Result};
 pub use model::{Model, PredictOptions, Predictor};

@@ -106,7 +106,7 @@ pub(crate) fn matching(
         let given = input.negatives.ok_or_else(|| {
             Error::config("negatives", String::from(sampling), "a file of user-supplied negatives with `usn`")
         })?;
-        sources.push(targets::levels(given, model.tree(), |_| 1.0)?.swap_remove(t));
+        sources.push(targets::levels(given, model.tree(), None)?.swap_remove(t));
     }
     if sampling.man {
         sources.push(predicted(model, input, t)?);

@@ -75,7 +75,17 @@ impl PostProcessor {
         }
     }
 
-    /// True if no child scores above its parent.
+    /// True if a child's score is its parent's times its own.
+    pub fn is_product(self) -> bool {
+        matches!(self, PostProcessor::Sigmoid | PostProcessor::Hinge(_))
+    }
+
+    /// True if a larger margin never makes a smaller score; a product with a negative parent turns the order round.
+    pub fn rises_with_margin(self, parent: f32) -> bool {
+        !self.is_product() || parent >= 0.0
+    }
+
+    /// True if no child scores above its parent; for products, if the parent's score is not negative.
     pub fn is_bounded_by_parent(self) -> bool {
         self != PostProcessor::Noop
     }

@@ -44,17 +44,24 @@ impl RelevanceNorm {
     }
 }
 
-/// Positives of every level, index 0 (the root) to D (the leaves, in leaf order); `value` maps each entry of `y`.
-/// Entries that are zero in `y` are no positives; labels outside the tree are left out.
-pub fn levels(y: &Csr, tree: &Tree, value: impl Fn(f32) -> f32) -> Result<Vec<Csr>> {
+/// Positives of every level, index 0 (the root) to D (the leaves, in leaf order). Each counts what `values` holds for
+/// its entry of `y`, or 1. Entries that are zero in `y` are no positives; labels outside the tree are left out.
+///
+/// The pattern depends on `y` alone: a positive whose value is 0 stays a positive.
+pub fn levels(y: &Csr, tree: &Tree, values: Option<&[f32]>) -> Result<Vec<Csr>> {
     let mut position = vec![u32::MAX; tree.num_labels()];
     for (at, &l) in tree.labels().iter().enumerate() {
         position[l as usize] = at as u32;
     }
     let mut leaves = CsrBuilder::new();
-    for row in y.iter() {
-        let positives = row.iter().filter(|&(l, v)| v != 0.0 && position[l as usize] != u32::MAX);
-        leaves.push(positives.map(|(l, v)| (position[l as usize], value(v))));
+    for (i, row) in y.iter().enumerate() {
+        let first = y.indptr()[i] as usize;
+        let entries =
+            row.iter().enumerate().filter(|&(_, (l, v))| v != 0.0 && position[l as usize] != u32::MAX);
+        leaves.push(entries.map(|(at, (l, _))| {
+            let value = values.and_then(|v| v.get(first + at)).copied().unwrap_or(1.0);
+            (position[l as usize], value)
+        }));
     }
     let mut levels = vec![leaves.finish(tree.labels().len())?];
     for t in (1..=tree.depth()).rev() {
@@ -69,4 +76,40 @@ pub fn levels(y: &Csr, tree: &Tree, value: impl Fn(f32) -> f32) -> Result<Vec<Cs
     }
     levels.reverse();
     Ok(levels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_positive_of_value_zero_stays_a_positive_at_every_level() {
+        let tree = Tree::new(vec![vec![0, 2], vec![0, 1, 3]], vec![2, 0, 1], 4).unwrap();
+        let y = Csr::new(2, 4, vec![0, 3, 5], vec![0, 1, 3, 1, 2], vec![1.0, 1.0, 1.0, 0.0, 1.0]).unwrap();
+        let values = [0.0, 0.5, 9.0, 9.0, 2.0];
+        let (counts, sums) = (levels(&y, &tree, None).unwrap(), levels(&y, &tree, Some(&values)).unwrap());
+        // Label 3 is in no leaf, label 1 of the second row is an explicit zero.
+        assert_eq!(counts[2].row(0).iter().collect::<Vec<_>>(), [(1, 1.0), (2, 1.0)]);
+        assert_eq!(counts[1].row(0).iter().collect::<Vec<_>>(), [(1, 2.0)]);
+        assert_eq!(counts[1].row(1).iter().collect::<Vec<_>>(), [(0, 1.0)]);
+        assert_eq!(sums[2].row(0).iter().collect::<Vec<_>>(), [(1, 0.0), (2, 0.5)]);
+        assert_eq!(sums[1].row(0).iter().collect::<Vec<_>>(), [(1, 0.5)]);
+        assert_eq!(sums[1].row(1).iter().collect::<Vec<_>>(), [(0, 2.0)]);
+        for (c, s) in counts.iter().zip(&sums) {
+            assert_eq!((c.indptr(), c.indices()), (s.indptr(), s.indices()));
+        }
+    }
+
+    #[test]
+    fn norms_scale_each_row() {
+        let scaled = |norm: RelevanceNorm| {
+            let mut r = Csr::new(2, 2, vec![0, 2, 2], vec![0, 1], vec![3.0, 4.0]).unwrap();
+            norm.apply(&mut r);
+            r.values().to_vec()
+        };
+        assert_eq!(scaled(RelevanceNorm::None), [3.0, 4.0]);
+        assert_eq!(scaled(RelevanceNorm::L1), [3.0 / 7.0, 4.0 / 7.0]);
+        assert_eq!(scaled(RelevanceNorm::L2), [0.6, 0.8]);
+        assert_eq!(scaled(RelevanceNorm::Max), [0.75, 1.0]);
+    }
 }

@@ -69,7 +69,7 @@ pub fn train(
     input.check(&tree)?;
     let depth = tree.depth();
     let params = (0..depth).map(|t| config.level(t, depth)).collect::<Result<Vec<_>>>()?;
-    let targets = targets::levels(input.y, &tree, |_| 1.0)?;
+    let targets = targets::levels(input.y, &tree, None)?;
     let relevance = relevance(&input, &tree, config)?;
     let total: u64 = (1..=depth).map(|t| tree.width(t) as u64).sum();
     let done = AtomicUsize::new(0);
@@ -130,10 +130,7 @@ fn relevance(input: &TrainInput, tree: &Tree, config: &RankerConfig) -> Result<O
         return Ok(None);
     }
     // Without given relevances every positive counts 1.
-    let levels = match input.relevance {
-        Some(given) => targets::levels(given, tree, |v| v)?,
-        None => targets::levels(input.y, tree, |_| 1.0)?,
-    };
+    let levels = targets::levels(input.y, tree, input.relevance.map(Csr::values))?;
     let leaves = levels.len() - 1;
     let level = |(t, mut r): (usize, Csr)| {
         config.relevance_norm.apply(&mut r);

@@ -18,7 +18,7 @@ pub(super) struct LevelTask<'a> {
     pub(super) matching: Matching,
     /// `[children, n]`
     pub(super) targets: Csr,
-    /// As `targets`.
+    /// With the pattern of `targets`.
     pub(super) relevance: Option<Csr>,
     pub(super) offsets: &'a [u32],
     pub(super) packing: Packing,
@@ -115,12 +115,12 @@ impl<'a> Worker<'a> {
 
     fn child(&self, level: &LevelTask, child: usize) -> Child {
         let positives = level.targets.row(child).indices.iter().map(|&r| self.position[r as usize]);
-        let relevance = level.relevance.as_ref().map_or(&[][..], |r| r.row(child).values);
-        if relevance.is_empty() {
+        let Some(relevance) = &level.relevance else {
             let mut positives: Vec<u32> = positives.collect();
             positives.sort_unstable();
             return Child { positives, relevance: Vec::new() };
-        }
+        };
+        let relevance = relevance.row(child).values;
         let mut pairs: Vec<(u32, f32)> = positives.zip(relevance.iter().copied()).collect();
         pairs.sort_unstable_by_key(|&(at, _)| at);
         let (positives, relevance) = pairs.into_iter().unzip();

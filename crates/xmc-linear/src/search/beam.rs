@@ -36,10 +36,11 @@ impl Searcher<'_> {
     fn expand(&mut self, query: Query, t: usize, options: &SearchOptions) {
         let tree = &self.model.tree;
         let post_processor = self.post_processor(t, options);
+        let bounded = self.is_bounded(t, options);
         let labels = (t + 1 == tree.depth()).then(|| tree.labels());
         for &(node, score) in &self.nodes {
             // Nodes come best first: from here on no child can reach the floor.
-            if post_processor.is_bounded_by_parent() && score < self.best.floor() {
+            if bounded && score < self.best.floor() {
                 break;
             }
             let children = tree.children(t, node as usize);

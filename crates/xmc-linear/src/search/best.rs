@@ -36,7 +36,7 @@ impl Best {
         id: impl Fn(usize) -> u32,
     ) {
         let score = |margin: f32| post_processor.combine(parent, post_processor.transform(margin));
-        if margins.len() > self.n {
+        if margins.len() > self.n && post_processor.rises_with_margin(parent) {
             // The n-th best of these alone already is a floor; finding it is cheaper than scoring them all.
             self.margins.clear();
             self.margins.extend_from_slice(margins);

@@ -44,10 +44,12 @@ impl Searcher<'_> {
     pub fn exact(&mut self, query: Query, options: &SearchOptions) -> Result<&[(u32, f32)]> {
         let tree = &self.model.tree;
         let depth = tree.depth();
-        if (0..depth).any(|t| !self.post_processor(t, options).is_bounded_by_parent()) {
-            let expected =
-                "a sigmoid or hinge for exact search (with noop a child may score above its parent)";
-            return Err(Error::config("post_processor", "noop", expected));
+        if !(0..depth).all(|t| self.is_bounded(t, options)) {
+            let found: Vec<String> =
+                (0..depth).map(|t| self.post_processor(t, options).to_string()).collect();
+            let expected = "a sigmoid or hinge at every level, or their logarithms, for exact search (otherwise a \
+                            child may score above its parent)";
+            return Err(Error::config("post_processor", found.join(", "), expected));
         }
         let keep = self.model.levels.last().map_or(1, |l| l.keep);
         self.best.reset(options.top_k.unwrap_or(keep));

@@ -92,6 +92,13 @@ impl<'m> Searcher<'m> {
         self.post_processor(0, options).root()
     }
 
+    /// Whether no child of level `t` scores above its parent. A product only shrinks what is not negative, so it needs
+    /// products all the way down from the root.
+    fn is_bounded(&self, t: usize, options: &SearchOptions) -> bool {
+        let at = |t| self.post_processor(t, options);
+        at(t).is_bounded_by_parent() && (!at(t).is_product() || (0..t).all(|above| at(above).is_product()))
+    }
+
     fn post_processor(&self, t: usize, options: &SearchOptions) -> PostProcessor {
         options.post_processor.unwrap_or(self.model.levels[t].post_processor)
     }

@@ -161,12 +161,28 @@ fn given_labels_score_as_in_the_exhaustive_walk() {
 }
 
 #[test]
+fn a_product_below_a_logarithm_is_searched_without_shortcuts() {
+    let chain = ["log-l3-hinge", "log-l3-hinge", "l3-hinge"].map(|p| p.parse().unwrap());
+    let config =
+        RankerConfig { post_processor: PerLevel::Each(chain.to_vec()), ..with("noop", Precision::F32) };
+    let model = model(&config, 12);
+    let (x, _) = data(13);
+    let mut searcher = Searcher::new(&model);
+    for i in 0..ROWS {
+        let query = Query::of(&x, i);
+        let options = SearchOptions { beam_size: Some(100), top_k: Some(4), ..SearchOptions::default() };
+        assert_eq!(searcher.beam(query, &options), &exhaustive(&model, query)[..4]);
+        assert!(searcher.exact(query, &options).is_err());
+    }
+}
+
+#[test]
 fn exact_search_refuses_scores_that_may_rise() {
     let model = model(&with("noop", Precision::F16), 1);
     let (x, _) = data(1);
     let mut searcher = Searcher::new(&model);
     let message = searcher.exact(Query::of(&x, 0), &SearchOptions::default()).unwrap_err().to_string();
-    assert!(message.starts_with("`post_processor` = noop: expected a sigmoid or hinge"));
+    assert!(message.starts_with("`post_processor` = noop, noop, noop: expected a sigmoid or hinge"));
 }
 
 #[test]
@@ -206,6 +222,28 @@ fn negatives_from_the_model_and_relevance_train_and_differ() {
     // The first level has one parent and all rows either way.
     assert_eq!(bytes(&tfn)[0], bytes(&man)[0]);
     assert_ne!(bytes(&tfn)[2], bytes(&man)[2]);
+}
+
+#[test]
+fn a_positive_of_relevance_zero_hardly_trains_and_moves_no_other_cost() {
+    // Ten rows of label 0, each with a feature of its own; three of them do not matter.
+    let (mut x, mut y) = (CsrBuilder::new(), CsrBuilder::new());
+    for i in 0..20u32 {
+        x.push([(i, 1.0)]);
+        y.push([(u32::from(i >= 10), 1.0)]);
+    }
+    let (x, y) = (Features::from(x.finish(20).unwrap()), y.finish(2).unwrap());
+    let mut relevance = y.clone();
+    relevance.values_mut()[..3].fill(0.0);
+    let input = TrainInput { x: &x, y: &y, relevance: Some(&relevance), negatives: None };
+    let config =
+        RankerConfig { relevance: crate::ranker::RelevanceMode::Induce, ..with("l3-hinge", Precision::F32) };
+    let model = train(input, Tree::flat(2), &config, 0, &|_, _| {}).unwrap();
+    let weights: Vec<f32> = {
+        let mut product = Product::default();
+        (0..20).map(|i| product.margins(&model, 0, 0, Query::of(&x, i))[0]).collect()
+    };
+    assert!(weights[3..10].iter().all(|w| *w > weights[0] + 0.3 && *w > weights[10] + 0.3), "{weights:?}");
 }
 
 proptest! {

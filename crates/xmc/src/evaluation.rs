@@ -24,7 +24,9 @@ pub struct EvaluateOptions {
 /// time is that from texts (or features) to labels.
 pub fn evaluate(model: &Model, data: &Dataset, part: &Part, options: &EvaluateOptions) -> Result<Report> {
     let pairing = pair(model, data)?;
-    let search = PredictOptions::top(options.cuts.iter().copied().max().unwrap_or(1));
+    // Filtered labels are taken out of the predictions, and as many must stand behind them.
+    let deepest = options.cuts.iter().copied().max().unwrap_or(1);
+    let search = PredictOptions::top(deepest + most_filtered(&part.filter));
     let start = Instant::now();
     let predictions = match (model.reads_texts(), &part.texts, &part.features) {
         (true, Some(texts), _) => model.predict(texts, &search)?,
@@ -54,4 +56,11 @@ pub fn evaluate(model: &Model, data: &Dataset, part: &Part, options: &EvaluateOp
     let unknown_labels = pairing.map(|pairing| pairing.unknown as u64).filter(|&unknown| unknown > 0);
     let docs_per_second = Some(part.rows() as f64 / seconds.max(f64::MIN_POSITIVE));
     Ok(Report { unknown_labels, seconds: Some(seconds), docs_per_second, ..report })
+}
+
+/// The largest number of filter pairs of one row.
+fn most_filtered(filter: &[(u32, u32)]) -> usize {
+    let mut rows: Vec<u32> = filter.iter().map(|&(row, _)| row).collect();
+    rows.sort_unstable();
+    rows.chunk_by(|a, b| a == b).map(<[u32]>::len).max().unwrap_or(0)
 }

@@ -28,7 +28,7 @@ use crate::model::manifest::Manifest;
 /// How to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PredictOptions {
-    /// Labels for each row, k.
+    /// Labels for each row, k. More than 50 may reorder those of an ensemble: its trees then propose more.
     pub top_k: usize,
     /// Nodes kept at every inner level of a tree; the model's own number if not given.
     pub beam_size: Option<usize>,

@@ -17,8 +17,9 @@ use crate::model::PredictOptions;
 /// Rows that one task answers with the same buffers.
 const ROWS_PER_TASK: usize = 64;
 
-/// Labels that every tree of an ensemble proposes at least: one that a single tree ranks low may win the vote.
-const CANDIDATES: usize = 20;
+/// Labels that every tree of an ensemble proposes at least: one that a single tree ranks low may win the vote. Answers
+/// to at most so many labels are the beginnings of one another; a search for more may order them otherwise.
+const CANDIDATES: usize = 50;
 
 /// Everything needed to answer.
 pub struct XrLinear {

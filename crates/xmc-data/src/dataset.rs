@@ -98,16 +98,12 @@ impl Dataset {
         {
             part.check(labels.len()).map_err(|problem| fail(format!("{side} part: {problem}")))?;
         }
-        if let Some(test) = &test {
-            if let (Some(a), Some(b)) = (&train.features, &test.features)
-                && a.cols() != b.cols()
-            {
-                let (a, b) = (a.cols(), b.cols());
-                return Err(fail(format!("{a} features in the train part, {b} in the test part")));
-            }
-            if train.texts.is_some() && test.texts.is_none() && test.features.is_none() {
-                return Err(fail("test part: neither texts nor features".into()));
-            }
+        let test_features = test.as_ref().and_then(|test| test.features.as_ref());
+        if let (Some(a), Some(b)) = (&train.features, test_features)
+            && a.cols() != b.cols()
+        {
+            let (a, b) = (a.cols(), b.cols());
+            return Err(fail(format!("{a} features in the train part, {b} in the test part")));
         }
         let name = path.file_name().map_or_else(|| "data".into(), |n| n.to_string_lossy().into_owned());
         Ok(Dataset { path: path.to_owned(), name, labels, train, test })

@@ -130,7 +130,10 @@ pub fn train(
     let metrics = match data.test.as_ref().filter(|_| options.evaluate) {
         Some(test) => {
             let wanted = EvaluateOptions { cuts: CUTS.to_vec(), resamples: 0 };
-            Some(evaluate(&model, data, test, &wanted)?)
+            // The model is good without them: what cannot be measured is no reason to lose a training.
+            evaluate(&model, data, test, &wanted)
+                .inspect_err(|problem| events.message(&format!("the model is not measured: {problem}")))
+                .ok()
         }
         None => None,
     };

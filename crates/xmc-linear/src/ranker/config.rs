@@ -21,7 +21,7 @@ pub enum PerLevel<T> {
 
 impl<T: Clone> PerLevel<T> {
     /// Every value there is.
-    fn values(&self) -> &[T] {
+    pub fn values(&self) -> &[T] {
         match self {
             PerLevel::All(value) => std::slice::from_ref(value),
             PerLevel::Each(values) => values,
@@ -83,7 +83,8 @@ pub struct RankerConfig {
     pub post_processor: PerLevel<PostProcessor>,
     /// Nodes kept at every inner level.
     pub beam_size: usize,
-    /// Labels returned unless a query says otherwise.
+    /// Labels returned unless a query says otherwise. Read from files but not written: programs tell every query.
+    #[serde(skip_serializing)]
     pub top_k: usize,
     /// Number format of the stored weights.
     pub weights: Precision,

@@ -7,7 +7,7 @@ use xmc_data::text::VectorizerConfig;
 use xmc_data::topk::ensemble::EnsembleRule;
 use xmc_linear::cluster::ClusterConfig;
 use xmc_linear::label_features::LabelFeaturesConfig;
-use xmc_linear::ranker::RankerConfig;
+use xmc_linear::ranker::{RankerConfig, RelevanceMode};
 
 use crate::config::{Group, Settings};
 use crate::methods::xr_linear::keys;
@@ -96,7 +96,40 @@ impl Settings for XrLinearConfig {
         }
         self.label_features.check().map_err(|e| within("label_features", e))?;
         self.cluster.check().map_err(|e| within("cluster", e))?;
-        self.ranker.check().map_err(|e| within("ranker", e))
+        self.ranker.check().map_err(|e| within("ranker", e))?;
+        self.check_files()
+    }
+}
+
+impl XrLinearConfig {
+    /// A file and the setting that reads it need each other.
+    fn check_files(&self) -> xmc_data::Result<()> {
+        let sampling = self.ranker.negatives.values();
+        let asking = sampling.iter().find(|sampling| sampling.usn);
+        let fail = |key: &str, value: String, expected: &str| {
+            Err(xmc_data::Error::config(key, value, expected.to_owned()))
+        };
+        match (asking, &self.files.negatives) {
+            (Some(&sampling), None) => {
+                return fail(
+                    "ranker.negatives",
+                    sampling.into(),
+                    "a file in `files.negatives`, which usn reads",
+                );
+            }
+            (None, Some(path)) => {
+                let expected = "usn in `ranker.negatives`, as nothing else reads this file";
+                return fail("files.negatives", path.display().to_string(), expected);
+            }
+            _ => {}
+        }
+        match &self.files.relevance {
+            Some(path) if self.ranker.relevance == RelevanceMode::Disable => {
+                let expected = "`ranker.relevance` = induce or ranker-only, as nothing else reads this file";
+                fail("files.relevance", path.display().to_string(), expected)
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -163,7 +196,22 @@ mod tests {
         let message = |set: &str| load::<XrLinearConfig>(None, &[set.to_owned()]).unwrap_err().to_string();
         for (set, expected) in [
             ("trees=0", "--set trees=0: `trees` = 0: expected a whole number from 1 to 100"),
-            ("ranker.top_k=0", "--set ranker.top_k=0: `ranker.top_k` = 0: expected a number from 1"),
+            (
+                "ranker.beam_size=0",
+                "--set ranker.beam_size=0: `ranker.beam_size` = 0: expected a number from 1",
+            ),
+            (
+                "ranker.negatives=tfn+usn",
+                "--set ranker.negatives=tfn+usn: `ranker.negatives` = usn+tfn: expected a file in `files.negatives`, which usn reads",
+            ),
+            (
+                "files.negatives=n.npz",
+                "--set files.negatives=n.npz: `files.negatives` = n.npz: expected usn in `ranker.negatives`, as nothing else reads this file",
+            ),
+            (
+                "files.relevance=r.npz",
+                "--set files.relevance=r.npz: `files.relevance` = r.npz: expected `ranker.relevance` = induce or ranker-only, as nothing else reads this file",
+            ),
             (
                 "cluster.branching=1",
                 "--set cluster.branching=1: `cluster.branching` = 1: expected a whole number of at least 2",
@@ -229,7 +277,6 @@ mod tests {
             "ranker.threshold=-0.1",
             "ranker.threshold=[0.1,-0.1]",
             "ranker.beam_size=0",
-            "ranker.top_k=0",
             "ranker.post_processor=l0-hinge",
             "ranker.negatives=tfn+",
         ] {
@@ -239,6 +286,14 @@ mod tests {
                 "{message}"
             );
         }
+    }
+
+    #[test]
+    fn a_file_and_the_setting_that_reads_it_go_together() {
+        let sets = ["ranker.negatives=tfn+usn", "files.negatives=n.npz"];
+        let more = ["ranker.relevance=induce", "files.relevance=r.npz"];
+        let sets: Vec<String> = sets.into_iter().chain(more).map(str::to_owned).collect();
+        assert!(load::<XrLinearConfig>(None, &sets).is_ok());
     }
 
     #[test]

@@ -229,7 +229,6 @@ const RANKER: Group = Group {
             "Nodes kept at every inner level of a search: larger is slower and finds more.",
             "a whole number, 1 or more",
         ),
-        key("top_k", "Labels a search returns if it is not told how many.", "a whole number, 1 or more"),
         key(
             "weights",
             "Precision of the stored weights: smaller is faster to load. u8 keeps 256 different numbers a level.",

@@ -7,6 +7,7 @@
 use xmc_data::dataset::Dataset;
 use xmc_data::text::AnalyzerKind;
 use xmc_data::{Csr, Strings};
+use xmc_linear::cluster::Method;
 use xmc_linear::ranker::PerLevel;
 use xmc_linear::subproblem::SubProblem;
 
@@ -66,7 +67,7 @@ fn compare(parts: &[Part], max_memory: Option<u64>) -> Result<()> {
     let Some(allowed) = max_memory else { return Ok(()) };
     let program = Part { name: "the program itself", bytes: PROGRAM, advice: "allow more memory" };
     let parts = || parts.iter().chain(std::iter::once(&program));
-    let needed = parts().map(|part| part.bytes).sum::<u64>();
+    let needed = parts().map(|part| part.bytes).fold(0, u64::saturating_add);
     match parts().max_by_key(|part| part.bytes) {
         Some(part) if needed > allowed => {
             let (part, part_bytes, advice) = (part.name, part.bytes, part.advice);
@@ -84,11 +85,18 @@ fn parts(data: &Dataset, x: &Csr, config: &XrLinearConfig) -> Vec<Part> {
     let labels = Overlap::of(&data.train.y.transpose(), x);
     let growing = labels.features * GROWING.0 + l * GROWING.1;
     let weights = match config.ranker.max_nonzeros {
-        PerLevel::All(most) if most > 0 => labels.features.min(most as u64 * l),
+        PerLevel::All(most) if most > 0 => labels.features.min(l.saturating_mul(most as u64)),
         _ => labels.features,
     } * WEIGHTS;
     let leaf = config.cluster.max_leaf_size as u64;
-    let scratch = labels.scratch(leaf, x) * rayon::current_num_threads() as u64;
+    let threads = rayon::current_num_threads() as u64;
+    let scratch = labels.scratch(leaf, x) * threads;
+    let centroids = match config.cluster.method {
+        Method::Balanced => 0,
+        Method::Unbalanced => {
+            centroids(x.cols() as u64, config.cluster.unbalanced_branching as u64, l, threads)
+        }
+    };
     let mut parts = vec![
         part(TEXTS, texts(data), FEWER_ROWS),
         part(
@@ -103,9 +111,10 @@ fn parts(data: &Dataset, x: &Csr, config: &XrLinearConfig) -> Vec<Part> {
             "train on fewer rows or labels",
         ),
     ];
-    if growing > weights + scratch {
+    if growing.saturating_add(centroids) > weights + scratch {
         let advice = "set vectorizer.max_features, so that labels have fewer features";
         parts.push(part("the features of the labels", growing, advice));
+        parts.push(part("the centroids of the groups", centroids, "lower cluster.unbalanced_branching"));
     } else {
         parts.push(part(
             "the weights of the rankers",
@@ -119,6 +128,13 @@ fn parts(data: &Dataset, x: &Csr, config: &XrLinearConfig) -> Vec<Part> {
         ));
     }
     parts
+}
+
+/// Bytes of k-means with at most k of l groups over d features: centroids stand in blocks of 32, and every thread adds
+/// up one.
+fn centroids(d: u64, k: u64, l: u64, threads: u64) -> u64 {
+    let columns = k.min(l).div_ceil(32).saturating_mul(32).saturating_add(threads);
+    d.saturating_mul(4).saturating_mul(columns)
 }
 
 /// Bytes of the texts of both sides.
@@ -160,8 +176,20 @@ impl Overlap {
 
     /// Working space of one thread on the largest leaf: its rows are at most those of all its labels.
     fn scratch(&self, leaf: u64, x: &Csr) -> u64 {
-        let (rows, entries) = (self.rows * leaf, self.entries * leaf);
+        let (rows, entries) = (self.rows.saturating_mul(leaf), self.entries.saturating_mul(leaf));
         let (rows, entries) = (rows.min(x.rows() as u64), entries.min(x.nnz() as u64));
         SubProblem::bytes(rows, entries, x.cols() as u64, 0) + 4 * (x.rows() + x.cols()) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::centroids;
+
+    #[test]
+    fn centroids_come_in_blocks_and_are_no_more_than_the_labels() {
+        assert_eq!(centroids(1000, 33, 500, 2), 4 * 1000 * (64 + 2));
+        assert_eq!(centroids(1000, u64::MAX, 20, 2), 4 * 1000 * (32 + 2));
+        assert_eq!(centroids(u64::MAX, 100, 100, 1), u64::MAX);
     }
 }

@@ -103,7 +103,12 @@ pub(super) fn label_rows(
         }
         LabelFeatureKind::Text | LabelFeatureKind::PifaAndText | LabelFeatureKind::Mix => {
             let needed = "pifa or given, because rows are not made of texts here";
-            let vectorizer = vectorizer.ok_or_else(|| unset("label_features.kind", "text", needed))?;
+            let chosen = match kind {
+                LabelFeatureKind::PifaAndText => "pifa+text",
+                LabelFeatureKind::Mix => "mix",
+                _ => "text",
+            };
+            let vectorizer = vectorizer.ok_or_else(|| unset("label_features.kind", chosen, needed))?;
             of_names = vectorizer.transform(data.labels.names());
             Some(&of_names)
         }

@@ -133,11 +133,6 @@ impl<'e> Run<'e> {
         self.reports.push(report);
     }
 
-    /// Who is told about progress.
-    pub fn events(&self) -> &'e dyn Events {
-        self.events
-    }
-
     /// Where the results of stage `name` lie once it is finished.
     pub fn stage_dir(&self, name: &str) -> PathBuf {
         self.dir.join(name)

@@ -10,6 +10,7 @@ use anyhow::Result;
 use serde_json::Value;
 use xmc_data::Error;
 use xmc_data::formats::source::{inner_name, open_bytes};
+use xmc_data::formats::table::Delimiter;
 use xmc_data::formats::{Lines, open_lines};
 
 use crate::args::{InputFormat, Predict};
@@ -41,8 +42,8 @@ pub(crate) fn open(verb: &Predict) -> Result<TextSource> {
     let column = verb.text_column.clone();
     Ok(match format_of(verb) {
         InputFormat::Jsonl => TextSource::Objects(open_lines(&verb.input)?, column),
-        InputFormat::Csv => TextSource::Table(TableSource::open(&verb.input, b',', &column)?),
-        InputFormat::Tsv => TextSource::Table(TableSource::open(&verb.input, b'\t', &column)?),
+        InputFormat::Csv => TextSource::Table(TableSource::open(&verb.input, None, &column)?),
+        InputFormat::Tsv => TextSource::Table(TableSource::open(&verb.input, Some(Delimiter::Tab), &column)?),
         InputFormat::Lines | InputFormat::Npz => TextSource::Lines(open_lines(&verb.input)?),
     })
 }
@@ -53,8 +54,14 @@ impl TextSource {
         match self {
             TextSource::Lines(lines) => Ok(lines.next_line()?.map(str::to_owned)),
             TextSource::Objects(lines, field) => {
-                if !lines.advance()? {
-                    return Ok(None);
+                loop {
+                    if !lines.advance()? {
+                        return Ok(None);
+                    }
+                    // As in import: a blank line is no row.
+                    if !lines.line().trim().is_empty() {
+                        break;
+                    }
                 }
                 let object: Option<Value> = serde_json::from_str(lines.line()).ok();
                 match object.as_ref().and_then(|object| object.get(&*field)).and_then(Value::as_str) {
@@ -77,9 +84,18 @@ pub(crate) struct TableSource {
 }
 
 impl TableSource {
-    fn open(path: &Path, delimiter: u8, column: &str) -> Result<Self> {
-        let mut reader =
-            csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(open_bytes(path)?);
+    /// `delimiter` is that of the first line if not given.
+    fn open(path: &Path, delimiter: Option<Delimiter>, column: &str) -> Result<Self> {
+        let mut bytes = open_bytes(path)?;
+        let delimiter = match delimiter {
+            Some(given) => given,
+            None => {
+                let start = bytes.fill_buf().map_err(Error::io(path))?;
+                let line = start.split(|&byte| byte == b'\n').next().unwrap_or_default();
+                Delimiter::of_line(&String::from_utf8_lossy(line))
+            }
+        };
+        let mut reader = delimiter.rules().from_reader(bytes);
         let header = reader.headers().map_err(|e| Error::file(path, e.to_string()))?.clone();
         let Some(at) = header.iter().position(|name| name == column) else {
             let found = header.iter().collect::<Vec<_>>().join(", ");

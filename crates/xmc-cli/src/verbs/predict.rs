@@ -1,6 +1,7 @@
 //! `xmc predict MODEL`: labels for texts, as they come.
 
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::iter;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
@@ -76,13 +77,15 @@ fn answer(
     }
     let texts = read_ahead(input::open(verb)?);
     let mut session = model.session(*options);
-    let mut batch = Strings::default();
+    let mut problem = None;
     while let Ok(first) = texts.recv() {
-        batch.push(&first?);
-        while batch.len() < BATCH
-            && let Ok(next) = texts.try_recv()
-        {
-            batch.push(&next?);
+        let mut batch = Strings::default();
+        for text in iter::once(first).chain(texts.try_iter()).take(BATCH) {
+            match text {
+                Ok(text) => batch.push(&text),
+                // The last item: what was read before it is answered first.
+                Err(unreadable) => problem = Some(unreadable),
+            }
         }
         if batch.len() <= FEW {
             batch.iter().try_for_each(|text| answers.write(session.text(text)?))?;
@@ -91,9 +94,8 @@ fn answer(
             (0..found.rows()).try_for_each(|i| answers.write(found.row(i)))?;
         }
         answers.flush()?;
-        batch = Strings::default();
     }
-    Ok(())
+    problem.map_or(Ok(()), Err)
 }
 
 /// Reads on while answers are made. A reader that waits for its terminal ends with the process.

@@ -34,14 +34,40 @@ fn tables_and_objects_are_read_and_answered_alike() {
     world.write("a.txt", format!("{text}\n").as_bytes());
     world.write("a.jsonl", format!("{{\"id\": 7, \"text\": {quoted}}}\n").as_bytes());
     world.write("a.csv", b"id,text\n7,\"summit and glacier, \"\"ridge\"\"\"\n");
-    world.write("b.tsv", b"id\ttitle\n7\tsummit and glacier, \"\"\"ridge\"\"\"\n");
+    world.write("a2.csv", b"id;text\n7;\"summit and glacier, \"\"ridge\"\"\"\n");
+    world.write("b.tsv", b"id\ttitle\n7\tsummit and glacier, \"ridge\"\n");
     let plain = stdout(&mut world.xmc(&["predict", "model", "--input", "a.txt"]));
     assert_eq!(names(&plain)[0], "mountains");
-    for input in ["a.jsonl", "a.csv"] {
+    for input in ["a.jsonl", "a.csv", "a2.csv"] {
         assert_eq!(stdout(&mut world.xmc(&["predict", "model", "--input", input])), plain, "{input}");
     }
     let named = ["predict", "model", "--input", "b.tsv", "--text-column", "title"];
     assert_eq!(names(&stdout(&mut world.xmc(&named))), names(&plain));
+}
+
+#[test]
+fn rows_are_those_that_import_would_read() {
+    let world = World::with_model();
+    world.write("a.tsv", b"text\tid\n\"whale\t1\nviolin\t2\ntariff\t3\n");
+    world
+        .write("a.jsonl", b"{\"text\": \"whale\"}\n\n{\"text\": \"violin\"}\n  \n{\"text\": \"tariff\"}\n\n");
+    for input in ["a.tsv", "a.jsonl"] {
+        let answers = stdout(&mut world.xmc(&["predict", "model", "--input", input]));
+        let best: Vec<String> = answers.lines().map(|line| names(line)[0].clone()).collect();
+        assert_eq!(best, ["sea life", "music", "trade"], "{input}");
+    }
+}
+
+#[test]
+fn rows_before_an_unreadable_one_are_answered() {
+    let world = World::with_model();
+    for rows in [1, 3, 200] {
+        world.write("a.txt", &[&b"whale\n".repeat(rows)[..], b"\xff\nwhale\n"].concat());
+        let mut xmc = world.xmc(&["predict", "model", "--input", "a.txt"]);
+        let output = xmc.assert().code(2).get_output().clone();
+        assert_eq!(output.stdout.split(|&byte| byte == b'\n').count(), rows + 1);
+        assert!(String::from_utf8_lossy(&output.stderr).contains(&format!("a.txt:{}", rows + 1)));
+    }
 }
 
 #[test]

@@ -39,7 +39,7 @@ impl Format {
     fn of_name(path: &Path, first_line: &str) -> Option<Format> {
         let inner = inner_name(path);
         match inner.extension()?.to_str()?.to_ascii_lowercase().as_str() {
-            "csv" => Some(Format::Table(delimiter(first_line))),
+            "csv" => Some(Format::Table(Delimiter::of_line(first_line))),
             "tsv" | "tab" => Some(Format::Table(Delimiter::Tab)),
             "jsonl" | "ndjson" | "json" => Some(Format::Jsonl),
             "svm" | "svmlight" | "libsvm" => Some(Format::Svmlight),
@@ -58,22 +58,10 @@ impl Format {
         } else if line.contains('\t') {
             Some(Format::Table(Delimiter::Tab))
         } else if line.contains([',', ';']) {
-            Some(Format::Table(delimiter(line)))
+            Some(Format::Table(Delimiter::of_line(line)))
         } else {
             None
         }
-    }
-}
-
-/// What most likely stands between the columns of a `.csv` with this first line.
-fn delimiter(first_line: &str) -> Delimiter {
-    let count = |sign| first_line.matches(sign).count();
-    if count(',') == 0 && count('\t') > 0 {
-        Delimiter::Tab
-    } else if count(';') > count(',') {
-        Delimiter::Semicolon
-    } else {
-        Delimiter::Comma
     }
 }
 

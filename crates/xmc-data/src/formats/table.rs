@@ -28,6 +28,25 @@ pub enum Delimiter {
 }
 
 impl Delimiter {
+    /// What most likely stands between the columns of a `.csv` with this first line.
+    pub fn of_line(first_line: &str) -> Delimiter {
+        let count = |sign| first_line.matches(sign).count();
+        if count(',') == 0 && count('\t') > 0 {
+            Delimiter::Tab
+        } else if count(';') > count(',') {
+            Delimiter::Semicolon
+        } else {
+            Delimiter::Comma
+        }
+    }
+
+    /// How records between these delimiters are cut and unquoted.
+    pub fn rules(self) -> csv::ReaderBuilder {
+        let mut rules = csv::ReaderBuilder::new();
+        rules.flexible(true).delimiter(self.byte()).quoting(self != Delimiter::Tab);
+        rules
+    }
+
     fn byte(self) -> u8 {
         match self {
             Delimiter::Comma => b',',
@@ -66,12 +85,8 @@ impl Table {
         delimiter: Delimiter,
         options: &FieldOptions,
     ) -> Result<Self> {
-        let reader = csv::ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .delimiter(delimiter.byte())
-            .quoting(delimiter != Delimiter::Tab)
-            .from_reader(QuoteCounter { inner: reader, quotes: 0 });
+        let reader =
+            delimiter.rules().has_headers(false).from_reader(QuoteCounter { inner: reader, quotes: 0 });
         let mut table = Table {
             path: path.to_owned(),
             reader,

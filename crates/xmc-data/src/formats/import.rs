@@ -101,7 +101,11 @@ fn read_files(first: &Path, files: &[PathBuf], options: &ImportOptions) -> Resul
     let (mut train, mut test) = (Collector::default(), Collector::default());
     let mut names = collect::Names::default();
     let mut guesses = Vec::new();
-    let roles = files.iter().map(|file| (file, role(file, options)));
+    let roles = files.iter().map(|file| match files {
+        // A single file is what there is to learn from, whatever its name.
+        [_] if !options.test_files.contains(file) => (file, Role::Train),
+        _ => (file, role(file, options)),
+    });
     let given = options.test_files.iter().filter(|file| !files.contains(file)).map(|file| (file, Role::Test));
     for (file, role) in roles.chain(given) {
         match role {
@@ -135,8 +139,8 @@ fn role(path: &Path, options: &ImportOptions) -> Role {
     if matches!(name.split('.').next(), Some("lbl" | "label" | "labels" | "y")) {
         return Role::LabelNames;
     }
-    let mut words = name.split(|c: char| !c.is_alphanumeric());
-    if words.any(|word| matches!(word, "test" | "tst")) { Role::Test } else { Role::Train }
+    let first_word = name.split(|c: char| !c.is_alphabetic()).next();
+    if matches!(first_word, Some("test" | "tst")) { Role::Test } else { Role::Train }
 }
 
 /// Sets rows aside as test rows by a hash of their content, so that neither order nor number of rows matters.

@@ -132,6 +132,25 @@ fn rows_are_set_aside_by_their_content() {
 }
 
 #[test]
+fn only_names_that_begin_with_the_word_are_test_rows() {
+    let row = "text,labels\nx,y\n";
+    let names =
+        ["train.csv", "lab-test-reports.csv", "latest.csv", "testimony.csv", "test_a.csv", "TST2.csv"];
+    let files = Files::new(&names.map(|name| (name, row)));
+    let summary = files.load(&names, &ImportOptions::default()).unwrap().1;
+    assert_eq!((summary.train_rows, summary.test_rows), (4, 2));
+}
+
+#[test]
+fn a_single_file_is_training_data_whatever_its_name() {
+    let files = Files::new(&[("test.csv", "text,labels\nx,y\n"), ("labels.csv", "text,labels\nx,y\n")]);
+    for name in ["test.csv", "labels.csv"] {
+        let summary = files.load(&[name], &ImportOptions::default()).unwrap().1;
+        assert_eq!((summary.train_rows, summary.test_rows), (1, 0), "{name}");
+    }
+}
+
+#[test]
 fn a_single_file_opens_as_a_dataset() {
     let files = Files::new(&[("a.jsonl", "{\"text\":\"x\",\"labels\":[\"sea\"]}\n")]);
     let data = Dataset::open(&files.0.path().join("a.jsonl")).unwrap();
@@ -159,7 +178,7 @@ fn what_cannot_be_imported_is_said() {
         (&["a.csv"], &plain, "no labels"),
         (&["b.csv", "a.svm"], &plain, "cannot be imported together"),
         (&["trn.txt", "tst.txt"], &plain, "2 features and 3 labels, but the test rows have 2 and 4"),
-        (&["test.csv"], &plain, "no training rows"),
+        (&["test.csv", "test.csv"], &plain, "no training rows"),
         (&["b.csv", "test.csv"], &half, "bring test rows of their own"),
         (&["b.csv"], &half, "leaves rows on both sides of 1"),
         (&["b.csv"], &all, "at least 0 and less than 1"),

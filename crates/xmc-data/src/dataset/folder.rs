@@ -86,6 +86,7 @@ fn read_texts(path: &Path, rows: usize) -> Result<Strings> {
 
 fn read_features(path: &Path, rows: usize) -> Result<Csr> {
     let features = read_matrix(path)?;
+    npz::believe(path, features.cols(), "columns", features.nnz())?;
     expect_equal(path, "rows", features.rows(), rows, "rows of labels")?;
     Ok(features)
 }
@@ -222,6 +223,16 @@ mod tests {
         let (_parent, dir) = saved(Packing::Plain);
         let message = tiny().save(&dir).unwrap_err().to_string();
         assert!(message.contains("is not empty"), "{message}");
+    }
+
+    #[test]
+    fn a_number_of_features_that_no_entry_backs_is_refused() {
+        let (_parent, dir) = saved(Packing::Plain);
+        let wide = Csr::new(2, 4_000_000_000, vec![0, 1, 1], vec![7], vec![1.0]).unwrap();
+        npz::write(&dir.join("X.trn.npz"), &wide).unwrap();
+        let message = Dataset::open(&dir).unwrap_err().to_string();
+        let expected = "X.trn.npz: damaged: a shape of 4000000000 columns for 1 entries";
+        assert!(message.contains(expected), "{message}");
     }
 
     #[test]

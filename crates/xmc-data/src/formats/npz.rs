@@ -21,9 +21,9 @@ use crate::error::{Error, Result};
 
 /// Deflate cannot make more than this many bytes out of one.
 const MAX_INFLATION: u64 = 1032;
-/// A matrix without this many entries per row in the mean is only believed up to [`PLAUSIBLE_ROWS`].
+/// A side without this many entries per row (or column) in the mean is only believed up to [`PLAUSIBLE_SIDE`].
 const MIN_DENSITY: f64 = 1.0 / 64.0;
-const PLAUSIBLE_ROWS: usize = 1 << 24;
+const PLAUSIBLE_SIDE: usize = 1 << 24;
 
 /// Reads a sparse matrix saved by scipy.
 pub fn read(path: &Path) -> Result<Csr> {
@@ -33,7 +33,7 @@ pub fn read(path: &Path) -> Result<Csr> {
     let matrix = match format.as_str() {
         "csr" => archive.compressed(rows, cols),
         "csc" => archive.compressed(cols, rows).and_then(|m| {
-            believe_rows(path, rows, m.nnz())?;
+            believe(path, rows, "rows", m.nnz())?;
             Ok(m.transpose())
         }),
         "coo" => archive.coordinates(rows, cols),
@@ -211,16 +211,16 @@ impl<'a> Archive<'a> {
             let (r, c, v) = (row.len(), col.len(), values.len());
             return Err(Error::Shape(format!("{r} row ids, {c} column ids and {v} values")));
         }
-        believe_rows(self.path, rows, values.len())?;
+        believe(self.path, rows, "rows", values.len())?;
         from_coordinates(rows, cols, &row, &col, &values)
     }
 }
 
 /// The number of rows is the one size that csc and coo files do not back with data: a damaged one must not make us
-/// ask for all memory.
-fn believe_rows(path: &Path, rows: usize, nnz: usize) -> Result<()> {
-    if rows > PLAUSIBLE_ROWS && (nnz as f64) < rows as f64 * MIN_DENSITY {
-        return Err(Error::file(path, format!("damaged: a shape of {rows} rows for {nnz} entries")));
+/// ask for all memory. Nor does any file back the number of columns, which whoever needs an array by column asks about.
+pub(crate) fn believe(path: &Path, side: usize, what: &str, nnz: usize) -> Result<()> {
+    if side > PLAUSIBLE_SIDE && (nnz as f64) < side as f64 * MIN_DENSITY {
+        return Err(Error::file(path, format!("damaged: a shape of {side} {what} for {nnz} entries")));
     }
     Ok(())
 }
@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn rows_without_data_behind_them_are_not_believed() {
-        assert!(believe_rows(Path::new("m.npz"), 1 << 40, 10).is_err());
-        assert!(believe_rows(Path::new("m.npz"), 1 << 20, 0).is_ok());
+        assert!(believe(Path::new("m.npz"), 1 << 40, "rows", 10).is_err());
+        assert!(believe(Path::new("m.npz"), 1 << 20, "rows", 0).is_ok());
     }
 }

@@ -68,6 +68,13 @@ fn read_folder(path: &Path) -> Result<Vec<Vec<Option<u32>>>> {
 
 fn read_groups(path: &Path, config: &ClusterConfig) -> Result<Vec<Vec<Option<u32>>>> {
     let matrix = npz::read(path)?;
+    let (labels, groups) = (matrix.rows(), matrix.cols());
+    if groups > labels {
+        return Err(Error::file(
+            path,
+            format!("{groups} groups for {labels} labels, expected at most as many"),
+        ));
+    }
     let mut levels: Vec<Vec<Option<u32>>> = levels_above(matrix.cols(), config)
         .iter()
         .map(|ends| {
@@ -145,6 +152,8 @@ mod tests {
         assert!(read(dir.path(), 4).unwrap_err().contains("a tree of 3 labels, expected the 4"));
         write(&at("C1.npz"), &[u32::MAX; 4], 2);
         assert!(read(dir.path(), 4).unwrap_err().contains("every one is pruned"));
+        write(&at("wide.npz"), &[0, 1], 4_000_000_000);
+        assert!(read(&at("wide.npz"), 2).unwrap_err().contains("4000000000 groups for 2 labels"));
         std::fs::write(at("C1.npz"), b"PK").unwrap();
         assert!(read(dir.path(), 4).unwrap_err().contains("C1.npz"));
         let mut two = CsrBuilder::new();

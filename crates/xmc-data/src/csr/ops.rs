@@ -1,12 +1,7 @@
-//! Operations on whole matrices. Each gives the same bits at any number of threads.
-
-use rayon::iter::{IntoParallelIterator, ParallelIterator};
+//! Operations on whole matrices.
 
 use super::Csr;
 use crate::error::{Error, Result};
-
-/// Rows a parallel task works on: enough to amortise its accumulator, few enough to balance two threads.
-const ROWS_PER_TASK: usize = 256;
 
 impl Csr {
     /// `[rows, cols]` to `[cols, rows]` by counting, O(nnz + cols).
@@ -30,36 +25,6 @@ impl Csr {
             }
         }
         Csr::from_checked(self.cols(), self.rows(), indptr, indices, values)
-    }
-
-    /// Sparse product `self [n, m] * other [m, p]`; sums run in the order of `self`'s columns.
-    pub fn matmul(&self, other: &Csr) -> Result<Csr> {
-        if self.cols() != other.rows() {
-            let (a, b) = (self.cols(), other.rows());
-            return Err(Error::Shape(format!("product of a matrix with {a} columns and one with {b} rows")));
-        }
-        let tasks = self.rows().div_ceil(ROWS_PER_TASK);
-        let parts: Vec<(Vec<u64>, Vec<u32>, Vec<f32>)> = (0..tasks)
-            .into_par_iter()
-            .map_init(
-                || vec![0f32; other.cols()],
-                |sums, task| {
-                    let start = task * ROWS_PER_TASK;
-                    product_rows(self, other, start..(start + ROWS_PER_TASK).min(self.rows()), sums)
-                },
-            )
-            .collect();
-        let mut indptr = Vec::with_capacity(self.rows() + 1);
-        indptr.push(0);
-        let nnz = parts.iter().map(|p| p.1.len()).sum();
-        let (mut indices, mut values) = (Vec::with_capacity(nnz), Vec::with_capacity(nnz));
-        for (ends, i, v) in parts {
-            let base = indices.len() as u64;
-            indptr.extend(ends.iter().map(|e| base + e));
-            indices.extend_from_slice(&i);
-            values.extend_from_slice(&v);
-        }
-        Ok(Csr::from_checked(self.rows(), other.cols(), indptr, indices, values))
     }
 
     /// Divides each row by its Euclidean norm; zero rows stay zero.
@@ -131,37 +96,6 @@ impl Csr {
     }
 }
 
-/// Rows `range` of `a * b` as (row ends from 0, ids, values); `sums` is all zero before and after.
-fn product_rows(
-    a: &Csr,
-    b: &Csr,
-    range: std::ops::Range<usize>,
-    sums: &mut [f32],
-) -> (Vec<u64>, Vec<u32>, Vec<f32>) {
-    let (mut ends, mut indices, mut values) = (Vec::with_capacity(range.len()), Vec::new(), Vec::new());
-    let mut seen = vec![0u64; sums.len().div_ceil(64)];
-    for i in range {
-        let start = indices.len();
-        for (m, scale) in a.row(i).iter() {
-            for (c, v) in b.row(m as usize).iter() {
-                let (word, bit) = (c as usize / 64, 1u64 << (c % 64));
-                if seen[word] & bit == 0 {
-                    seen[word] |= bit;
-                    indices.push(c);
-                }
-                sums[c as usize] += scale * v;
-            }
-        }
-        indices[start..].sort_unstable();
-        for &c in &indices[start..] {
-            values.push(std::mem::take(&mut sums[c as usize]));
-            seen[c as usize / 64] &= !(1u64 << (c % 64));
-        }
-        ends.push(indices.len() as u64);
-    }
-    (ends, indices, values)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::collection::vec;
@@ -189,17 +123,6 @@ mod tests {
         #[test]
         fn transposing_twice_gives_the_same_matrix(m in matrix(7, 9)) {
             prop_assert_eq!(m.transpose().transpose(), m);
-        }
-
-        #[test]
-        fn product_equals_the_dense_product(a in matrix(5, 7), b in matrix(7, 6)) {
-            let (x, y, z) = (dense(&a), dense(&b), dense(&a.matmul(&b).unwrap()));
-            for i in 0..5 {
-                for j in 0..6 {
-                    let sum: f32 = (0..7).map(|m| x[i][m] * y[m][j]).sum();
-                    prop_assert_eq!(z[i][j], sum);
-                }
-            }
         }
 
         #[test]

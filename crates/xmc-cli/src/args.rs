@@ -149,6 +149,12 @@ pub(crate) struct Evaluate {
     /// Which rows.
     #[arg(long, value_enum, default_value_t = Split::Test)]
     pub(crate) split: Split,
+    /// Nodes kept at every level of the tree; the model's own number if not given.
+    #[arg(long, value_name = "N", conflicts_with = "exact")]
+    pub(crate) beam: Option<NonZeroU16>,
+    /// Search until no better label is possible: what the beam misses is the difference.
+    #[arg(long)]
+    pub(crate) exact: bool,
     /// Print one JSON object instead of tables.
     #[arg(long)]
     pub(crate) json: bool,
@@ -207,7 +213,7 @@ pub(crate) struct Import {
     /// File with the names of the labels, one a line; the rows then hold such names, or line numbers from 0.
     #[arg(long, value_name = "FILE")]
     pub(crate) label_names: Option<PathBuf>,
-    /// File of test rows; files whose name begins with test or tst are test rows too.
+    /// File of test rows; files whose name begins with the word test or tst are test rows too.
     #[arg(long, value_name = "FILE")]
     pub(crate) test: Vec<PathBuf>,
     /// Share of the training rows to set aside as test rows.

@@ -17,6 +17,10 @@ pub struct EvaluateOptions {
     pub cuts: Vec<usize>,
     /// Bootstrap resamples for confidence intervals; 0 leaves them out.
     pub resamples: usize,
+    /// Nodes kept at every inner level of a tree; the model's own number if not given.
+    pub beam_size: Option<usize>,
+    /// Search until no better label is possible, instead of keeping a beam.
+    pub exact: bool,
 }
 
 /// Predicts the rows of `part` and compares with their labels; `data` holds the training labels that propensities and
@@ -26,7 +30,8 @@ pub fn evaluate(model: &Model, data: &Dataset, part: &Part, options: &EvaluateOp
     let pairing = pair(model, data)?;
     // Filtered labels are taken out of the predictions, and as many must stand behind them.
     let deepest = options.cuts.iter().copied().max().unwrap_or(1);
-    let search = PredictOptions::top(deepest + most_filtered(&part.filter));
+    let top_k = deepest + most_filtered(&part.filter);
+    let search = PredictOptions { top_k, beam_size: options.beam_size, exact: options.exact };
     let start = Instant::now();
     let predictions = match (model.reads_texts(), &part.texts, &part.features) {
         (true, Some(texts), _) => model.predict(texts, &search)?,

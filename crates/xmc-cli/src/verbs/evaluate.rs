@@ -25,7 +25,12 @@ pub(crate) fn run(verb: &Evaluate) -> Result<Outcome> {
         Split::Train => &data.train,
         Split::Test => data.test_part()?,
     };
-    let options = EvaluateOptions { cuts: CUTS.to_vec(), resamples: RESAMPLES };
+    let options = EvaluateOptions {
+        cuts: CUTS.to_vec(),
+        resamples: RESAMPLES,
+        beam_size: verb.beam.map(|beam| usize::from(beam.get())),
+        exact: verb.exact,
+    };
     let report = evaluate(&model, &data, part, &options)?;
     let outcome = compare(&report, &verb.fail_under)?;
     let text = if verb.json { serde_json::to_string_pretty(&report)? + "\n" } else { show(&report) };

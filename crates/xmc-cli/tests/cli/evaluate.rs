@@ -29,6 +29,19 @@ fn tables_name_metrics_cuts_and_bands() {
 }
 
 #[test]
+fn exact_search_and_a_wide_beam_measure_the_same_and_a_narrow_one_less() {
+    let world = World::with_model();
+    let recall = |search: &[&str]| {
+        let mut xmc = world.xmc(&["evaluate", "model", "--data", "data", "--json"]);
+        let report: Value = serde_json::from_str(&stdout(xmc.args(search))).unwrap();
+        report["R@5"].as_f64().unwrap()
+    };
+    let exact = recall(&["--exact"]);
+    assert_eq!(exact, recall(&["--beam", "100"]));
+    assert!(recall(&["--beam", "1"]) < exact);
+}
+
+#[test]
 fn a_metric_below_its_threshold_ends_with_1() {
     let world = World::with_model();
     let evaluate = |threshold| world.xmc(&["evaluate", "model", "--data", "data", "--fail-under", threshold]);

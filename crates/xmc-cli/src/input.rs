@@ -87,13 +87,12 @@ impl TableSource {
     /// `delimiter` is that of the first line if not given.
     fn open(path: &Path, delimiter: Option<Delimiter>, column: &str) -> Result<Self> {
         let mut bytes = open_bytes(path)?;
-        let delimiter = match delimiter {
-            Some(given) => given,
-            None => {
-                let start = bytes.fill_buf().map_err(Error::io(path))?;
-                let line = start.split(|&byte| byte == b'\n').next().unwrap_or_default();
-                Delimiter::of_line(&String::from_utf8_lossy(line))
-            }
+        let delimiter = if let Some(given) = delimiter {
+            given
+        } else {
+            let start = bytes.fill_buf().map_err(Error::io(path))?;
+            let line = start.split(|&byte| byte == b'\n').next().unwrap_or_default();
+            Delimiter::of_line(&String::from_utf8_lossy(line))
         };
         let mut reader = delimiter.rules().from_reader(bytes);
         let header = reader.headers().map_err(|e| Error::file(path, e.to_string()))?.clone();

@@ -158,7 +158,8 @@ mod tests {
         assert!(read(dir.path(), 4).unwrap_err().contains("C1.npz"));
         let mut two = CsrBuilder::new();
         two.push([(0, 1.0), (1, 1.0)]);
+        two.push([]);
         npz::write(&at("two.npz"), &two.finish(2).unwrap()).unwrap();
-        assert!(read(&at("two.npz"), 1).unwrap_err().contains("node 0 hangs below 2 others"));
+        assert!(read(&at("two.npz"), 2).unwrap_err().contains("node 0 hangs below 2 others"));
     }
 }

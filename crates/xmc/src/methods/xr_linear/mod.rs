@@ -130,10 +130,7 @@ pub fn train(
     let metrics = match data.test.as_ref().filter(|_| options.evaluate) {
         Some(test) => {
             let wanted = EvaluateOptions { cuts: CUTS.to_vec(), resamples: 0, beam_size: None, exact: false };
-            // The model is good without them: what cannot be measured is no reason to lose a training.
-            evaluate(&model, data, test, &wanted)
-                .inspect_err(|problem| events.message(&format!("the model is not measured: {problem}")))
-                .ok()
+            Some(evaluate(&model, data, test, &wanted)?)
         }
         None => None,
     };

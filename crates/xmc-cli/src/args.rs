@@ -213,7 +213,7 @@ pub(crate) struct Import {
     /// File with the names of the labels, one a line; the rows then hold such names, or line numbers from 0.
     #[arg(long, value_name = "FILE")]
     pub(crate) label_names: Option<PathBuf>,
-    /// File of test rows; files whose name begins with the word test or tst are test rows too.
+    /// File of test rows; files whose name begins or ends with the word test or tst are test rows too.
     #[arg(long, value_name = "FILE")]
     pub(crate) test: Vec<PathBuf>,
     /// Share of the training rows to set aside as test rows.

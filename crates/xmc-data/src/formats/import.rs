@@ -136,11 +136,14 @@ fn role(path: &Path, options: &ImportOptions) -> Role {
         return Role::Test;
     }
     let name = path.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
-    if matches!(name.split('.').next(), Some("lbl" | "label" | "labels" | "y")) {
+    let stem = name.split('.').next().unwrap_or_default();
+    if matches!(stem, "lbl" | "label" | "labels" | "y") {
         return Role::LabelNames;
     }
-    let first_word = name.split(|c: char| !c.is_alphabetic()).next();
-    if matches!(first_word, Some("test" | "tst")) { Role::Test } else { Role::Train }
+    // `test.csv`, `tst_X_Y.txt`, `eurlex_test.txt`, but not `ab-test-results.csv`.
+    let mut words = stem.split(|c: char| !c.is_alphabetic());
+    let is_test = |word: Option<&str>| matches!(word, Some("test" | "tst"));
+    if is_test(words.next()) || is_test(words.next_back()) { Role::Test } else { Role::Train }
 }
 
 /// Sets rows aside as test rows by a hash of their content, so that neither order nor number of rows matters.

@@ -132,13 +132,20 @@ fn rows_are_set_aside_by_their_content() {
 }
 
 #[test]
-fn only_names_that_begin_with_the_word_are_test_rows() {
+fn names_that_begin_or_end_with_the_word_are_test_rows() {
     let row = "text,labels\nx,y\n";
-    let names =
-        ["train.csv", "lab-test-reports.csv", "latest.csv", "testimony.csv", "test_a.csv", "TST2.csv"];
+    let names = [
+        "train.csv",
+        "lab-test-reports.csv",
+        "latest.csv",
+        "testimony.csv",
+        "test_a.csv",
+        "TST2.csv",
+        "law_test.csv",
+    ];
     let files = Files::new(&names.map(|name| (name, row)));
     let summary = files.load(&names, &ImportOptions::default()).unwrap().1;
-    assert_eq!((summary.train_rows, summary.test_rows), (4, 2));
+    assert_eq!((summary.train_rows, summary.test_rows), (4, 3));
 }
 
 #[test]

@@ -9,7 +9,9 @@ fn stop_before_the_end(world: &World) {
     let good = world.read("data/raw/tst_X.txt");
     fs::remove_file(world.path("data/raw/tst_X.txt")).unwrap();
     world.write("data/X.tst.txt", format!("12 1\n{}", "\n".repeat(12)).as_bytes());
-    world.train(&[]).assert().code(2);
+    let stopped = world.train(&[]).assert().code(2);
+    let said = String::from_utf8_lossy(&stopped.get_output().stderr).into_owned();
+    assert!(said.contains("all stages are done") && said.contains("--resume --no-evaluation"), "{said}");
     fs::remove_file(world.path("data/X.tst.txt")).unwrap();
     world.write("data/raw/tst_X.txt", &good);
 }
@@ -44,6 +46,18 @@ fn all_stages_are_taken_over_if_only_the_end_was_missing() {
     let said = said(&world, &["--resume"]);
     assert_eq!(said.matches("(done earlier)").count(), 3, "{said}");
     assert_eq!(contents(&world.path("model")), whole);
+}
+
+#[test]
+fn a_model_whose_test_rows_cannot_be_measured_comes_without_evaluation() {
+    let world = World::with_model();
+    fs::remove_dir_all(world.path("model")).unwrap();
+    stop_before_the_end(&world);
+    fs::remove_file(world.path("data/raw/tst_X.txt")).unwrap();
+    world.write("data/X.tst.txt", format!("12 1\n{}", "\n".repeat(12)).as_bytes());
+    let said = said(&world, &["--resume", "--no-evaluation"]);
+    assert!(said.contains("done earlier"), "{said}");
+    assert!(world.path("model/model.json").exists());
 }
 
 #[test]

@@ -130,12 +130,20 @@ pub fn train(
     let metrics = match data.test.as_ref().filter(|_| options.evaluate) {
         Some(test) => {
             let wanted = EvaluateOptions { cuts: CUTS.to_vec(), resamples: 0, beam_size: None, exact: false };
-            Some(evaluate(&model, data, test, &wanted)?)
+            Some(evaluate(&model, data, test, &wanted).map_err(unmeasurable)?)
         }
         None => None,
     };
     let manifest = write(&run, data, &identity, &model, metrics.as_ref(), &options.out)?;
     Ok(Summary { stages: run.succeed()?, model_bytes: manifest.bytes(), metrics })
+}
+
+/// Training is done; only its test rows are at fault. The finished stages wait in the run directory.
+fn unmeasurable(problem: Error) -> Error {
+    Error::Mismatch(format!(
+        "all stages are done, but the test rows cannot be measured: {problem}; to have the model without, \
+         run the same command with --resume --no-evaluation"
+    ))
 }
 
 /// Seed of tree `t`; an ensemble of n trees contains those of n - 1.

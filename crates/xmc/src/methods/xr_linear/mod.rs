@@ -130,7 +130,7 @@ pub fn train(
     let metrics = match data.test.as_ref().filter(|_| options.evaluate) {
         Some(test) => {
             let wanted = EvaluateOptions { cuts: CUTS.to_vec(), resamples: 0, beam_size: None, exact: false };
-            Some(evaluate(&model, data, test, &wanted).map_err(unmeasurable)?)
+            Some(evaluate(&model, data, test, &wanted).map_err(|e| unmeasurable(&e))?)
         }
         None => None,
     };
@@ -139,7 +139,7 @@ pub fn train(
 }
 
 /// Training is done; only its test rows are at fault. The finished stages wait in the run directory.
-fn unmeasurable(problem: Error) -> Error {
+fn unmeasurable(problem: &Error) -> Error {
     Error::Mismatch(format!(
         "all stages are done, but the test rows cannot be measured: {problem}; to have the model without, \
          run the same command with --resume --no-evaluation"

@@ -1,0 +1,20 @@
+//! How do encoders compute and learn?
+//!
+//! * [`batch`]: token sequences side by side, without padding;
+//! * [`ops`]: the kernels, chosen by instruction set at run time;
+//! * [`params`]: all parameters of a model in one run of floats;
+//! * [`tensor`] and [`device`]: where numbers live.
+
+pub mod batch;
+pub mod device;
+pub mod error;
+pub mod ops;
+pub mod params;
+pub mod tensor;
+
+pub use batch::Batch;
+pub use device::Device;
+pub use error::{Error, Result};
+pub use ops::matmul::Precision;
+pub use params::Layout;
+pub use tensor::Tensor;

@@ -1,0 +1,3 @@
+//! The kernels: everything that knows about instruction sets.
+
+pub mod matmul;

@@ -7,7 +7,8 @@ use xmc::config;
 use xmc::data::LabelId;
 use xmc::data::dataset::Dataset;
 use xmc::events::Silent;
-use xmc::methods::xr_linear::{self, TrainOptions, XrLinearConfig};
+use xmc::methods::TrainOptions;
+use xmc::methods::xr_linear::{self, XrLinearConfig};
 use xmc::{Model, PredictOptions, Predictor};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

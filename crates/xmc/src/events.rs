@@ -19,6 +19,8 @@ pub trait Events: Sync {
     fn stage_started(&self, _name: &str) {}
     /// `done` of `total` steps of the present stage are finished.
     fn progress(&self, _done: u64, _total: u64) {}
+    /// How the present stage goes, in a few words: a loss, a speed. Replaces the words before.
+    fn status(&self, _text: &str) {}
     /// A stage ended.
     fn stage_finished(&self, _report: &StageReport) {}
     /// Something a user should know.

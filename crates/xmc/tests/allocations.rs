@@ -9,7 +9,8 @@ use std::path::Path;
 use tempfile::TempDir;
 use xmc::config;
 use xmc::events::Silent;
-use xmc::methods::xr_linear::{self, TrainOptions, XrLinearConfig};
+use xmc::methods::TrainOptions;
+use xmc::methods::xr_linear::{self, XrLinearConfig};
 use xmc::model::{Model, PredictOptions};
 use xmc_data::dataset::{Dataset, Part};
 use xmc_data::{CsrBuilder, LabelSet, Strings};
@@ -104,7 +105,7 @@ fn a_warm_session_answers_without_allocating() {
     let texts = texts();
     for trees in [1, 3] {
         let model = model(dir.path(), trees);
-        let x = model.xr_linear().vectorizer().unwrap().transform(&texts);
+        let x = model.xr_linear().unwrap().vectorizer().unwrap().transform(&texts);
         for options in ways() {
             let mut session = model.session(options);
             let counted = warm_allocations(ROWS, |i| {
@@ -124,8 +125,8 @@ fn a_warm_session_answers_without_allocating() {
 fn a_warm_searcher_scores_given_labels_without_allocating() {
     let dir = TempDir::new().unwrap();
     let model = model(dir.path(), 1);
-    let x = model.xr_linear().vectorizer().unwrap().transform(&texts());
-    let mut searcher = Searcher::new(&model.xr_linear().trees()[0]);
+    let x = model.xr_linear().unwrap().vectorizer().unwrap().transform(&texts());
+    let mut searcher = Searcher::new(&model.xr_linear().unwrap().trees()[0]);
     let all: Vec<u32> = (0..LABELS as u32).rev().collect();
     let mut scores = Vec::new();
     let counted = warm_allocations(ROWS, |i| {

@@ -8,7 +8,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use xmc::config;
-use xmc::methods::xr_linear::{self, TrainOptions, XrLinearConfig};
+use xmc::methods::TrainOptions;
+use xmc::methods::xr_linear::{self, XrLinearConfig};
 use xmc::model::{Model, PredictOptions, Predictor};
 use xmc_data::dataset::Dataset;
 use xmc_data::{LabelId, Strings};

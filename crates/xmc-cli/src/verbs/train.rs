@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use xmc::config;
 use xmc::memory;
-use xmc::methods::xr_linear::{self, Summary, TrainOptions, XrLinearConfig};
+use xmc::methods::xr_linear::{self, XrLinearConfig};
+use xmc::methods::{Summary, TrainOptions};
 use xmc_data::dataset::Dataset;
 use xmc_data::metrics::Report;
 

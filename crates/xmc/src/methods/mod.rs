@@ -1,3 +1,79 @@
 //! The methods: each reads like its paper.
+//!
+//! What all of them share stands here: how a training is asked for, what it reports, and [`Method`], the trained ones.
 
 pub mod xr_linear;
+
+use std::path::PathBuf;
+
+use xmc_data::dataset::Dataset;
+use xmc_data::metrics::Report;
+
+use crate::error::{Error, Result};
+use crate::evaluation::{EvaluateOptions, evaluate};
+use crate::events::StageReport;
+use crate::methods::xr_linear::XrLinear;
+use crate::model::Model;
+
+/// Cuts of the metrics that training reports.
+pub(crate) const CUTS: [usize; 3] = [1, 3, 5];
+
+/// What belongs to one training but not to its method.
+#[derive(Clone, Debug)]
+pub struct TrainOptions {
+    /// Folder for the model.
+    pub out: PathBuf,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// Continue an interrupted run.
+    pub resume: bool,
+    /// Most memory to use, in bytes.
+    pub max_memory: Option<u64>,
+    /// Measure the model on the test rows, if there are any.
+    pub evaluate: bool,
+}
+
+/// What a training did.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// What every stage took.
+    pub stages: Vec<StageReport>,
+    /// Bytes of the model folder without its manifest.
+    pub model_bytes: u64,
+    /// How good it is on the test rows.
+    pub metrics: Option<Report>,
+}
+
+/// A trained model of any method.
+pub enum Method {
+    /// A tree of linear rankers.
+    XrLinear(XrLinear),
+}
+
+impl Method {
+    /// Number of labels L that it knows.
+    pub fn num_labels(&self) -> usize {
+        match self {
+            Method::XrLinear(model) => model.num_labels(),
+        }
+    }
+}
+
+impl From<XrLinear> for Method {
+    fn from(trained: XrLinear) -> Self {
+        Method::XrLinear(trained)
+    }
+}
+
+/// The end of a training, before anything is published: how good is `model` on the test rows of `data`?
+pub(crate) fn measure(model: &Model, data: &Dataset, options: &TrainOptions) -> Result<Option<Report>> {
+    let Some(test) = data.test.as_ref().filter(|_| options.evaluate) else { return Ok(None) };
+    let wanted = EvaluateOptions { cuts: CUTS.to_vec(), resamples: 0, beam_size: None, exact: false };
+    evaluate(model, data, test, &wanted).map(Some).map_err(|problem| {
+        // Training is done; only its test rows are at fault. The finished stages wait in the run directory.
+        Error::Mismatch(format!(
+            "all stages are done, but the test rows cannot be measured: {problem}; to have the model without, \
+             run the same command with --resume --no-evaluation"
+        ))
+    })
+}

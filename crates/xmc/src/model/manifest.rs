@@ -5,9 +5,9 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Component, Path};
 
-use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use serde::{Deserialize, Serialize};
 use xmc_data::formats::atomic::write_atomically;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
@@ -40,6 +40,9 @@ pub struct Manifest {
     pub data: DataSummary,
     /// Scores on the test rows of that data, in percent, if it had any.
     pub metrics: Option<serde_json::Map<String, serde_json::Value>>,
+    /// Labels that were added after training; the last ones.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub added_labels: usize,
     /// All other files of the folder.
     pub files: Vec<FileEntry>,
 }
@@ -53,7 +56,7 @@ pub struct DataSummary {
     pub rows: usize,
     /// Labels L.
     pub labels: usize,
-    /// Features d.
+    /// Sparse features d of a row, or the size d of its embedding.
     pub features: usize,
     /// Fingerprint of texts, features and labels.
     pub fingerprint: String,
@@ -62,7 +65,7 @@ pub struct DataSummary {
 /// One file of a model folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FileEntry {
-    /// Name in the folder.
+    /// Path in the folder, its parts with `/` between them.
     pub name: String,
     /// Size in bytes.
     pub bytes: u64,
@@ -73,16 +76,13 @@ pub struct FileEntry {
 impl Manifest {
     /// Lists the files of `dir` and writes `model.json` beside them; `files` is replaced.
     pub fn seal(mut self, dir: &Path) -> Result<Self> {
-        self.files.clear();
-        for entry in fs::read_dir(dir).map_err(Error::io(dir))? {
-            let entry = entry.map_err(Error::io(dir))?;
-            let (bytes, xxh3) = fingerprint(&entry.path())?;
-            self.files.push(FileEntry {
-                name: entry.file_name().to_string_lossy().into_owned(),
-                bytes,
-                xxh3,
-            });
-        }
+        let mut names = Vec::new();
+        list(dir, "", &mut names)?;
+        let entries = names.into_par_iter().map(|name| {
+            let (bytes, xxh3) = fingerprint(&dir.join(&name))?;
+            Ok(FileEntry { name, bytes, xxh3 })
+        });
+        self.files = entries.collect::<Result<_>>()?;
         self.files.sort_by(|a, b| a.name.cmp(&b.name));
         let json = serde_json::to_string_pretty(&self).map_err(|e| Error::Mismatch(e.to_string()))?;
         let rest = format!("\",\n{}\n", json.trim_start_matches("{\n"));
@@ -121,6 +121,26 @@ impl Manifest {
     }
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(n: &usize) -> bool {
+    *n == 0
+}
+
+/// Paths of all files below `dir`, each with `prefix` before it.
+fn list(dir: &Path, prefix: &str, names: &mut Vec<String>) -> Result<()> {
+    for entry in fs::read_dir(dir).map_err(Error::io(dir))? {
+        let entry = entry.map_err(Error::io(dir))?;
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        let path = entry.path();
+        if path.is_dir() {
+            list(&path, &format!("{name}/"), names)?;
+        } else {
+            names.push(name);
+        }
+    }
+    Ok(())
+}
+
 /// A newer format is reported as such even if nothing else of it can be understood.
 fn refuse_newer(path: &Path, text: &[u8]) -> Result<()> {
     #[derive(Deserialize)]
@@ -140,6 +160,9 @@ fn refuse_newer(path: &Path, text: &[u8]) -> Result<()> {
 
 fn check(dir: &Path, entry: &FileEntry) -> Result<()> {
     let path = dir.join(&entry.name);
+    if !Path::new(&entry.name).components().all(|part| matches!(part, Component::Normal(_))) {
+        return Err(Error::file(&path, "lies outside of the model folder: this is no model of this program"));
+    }
     let found = fs::metadata(&path).map_err(Error::io(&path))?.len();
     if found != entry.bytes {
         let problem =
@@ -176,13 +199,25 @@ mod tests {
     fn manifest() -> Manifest {
         let data = DataSummary { name: "d".into(), rows: 1, labels: 2, features: 3, fingerprint: "f".into() };
         let (version, method, config) = ("1".into(), "xr-linear".into(), serde_json::json!({ "a": 0.5 }));
-        Manifest { format: FORMAT, version, method, config, seed: 1, data, metrics: None, files: Vec::new() }
+        Manifest {
+            format: FORMAT,
+            version,
+            method,
+            config,
+            seed: 1,
+            data,
+            metrics: None,
+            added_labels: 0,
+            files: Vec::new(),
+        }
     }
 
     fn sealed() -> (tempfile::TempDir, Manifest) {
         let tmp = tempfile::tempdir().unwrap();
         fs::write(tmp.path().join("ranker.0"), vec![7; 1000]).unwrap();
         fs::write(tmp.path().join("labels"), "a b").unwrap();
+        fs::create_dir(tmp.path().join("encoder")).unwrap();
+        fs::write(tmp.path().join("encoder/config.json"), "{}").unwrap();
         let manifest = manifest().seal(tmp.path()).unwrap();
         (tmp, manifest)
     }
@@ -190,14 +225,14 @@ mod tests {
     #[test]
     fn what_was_sealed_opens_again() {
         let (tmp, manifest) = sealed();
-        assert_eq!(manifest.bytes(), 1003);
+        assert_eq!(manifest.bytes(), 1005);
         assert_eq!(Manifest::open(tmp.path()).unwrap(), manifest);
     }
 
     #[test]
     fn every_flipped_byte_and_every_cut_names_its_file() {
         let (tmp, _) = sealed();
-        for name in [NAME, "ranker.0", "labels"] {
+        for name in [NAME, "ranker.0", "labels", "encoder/config.json"] {
             let path: PathBuf = tmp.path().join(name);
             let good = fs::read(&path).unwrap();
             for at in 0..good.len() {

@@ -10,8 +10,10 @@
 //! Opening checks every file and maps it: labels, vectorizer and rankers are read from the page cache as needed.
 //! A folder written by libpecos opens too; its labels are named by their numbers.
 
+pub(crate) mod finish;
 pub mod manifest;
 pub mod publish;
+mod session;
 
 use std::path::{Path, PathBuf};
 
@@ -22,8 +24,14 @@ use xmc_linear::store::TreeModel;
 
 use crate::config::Settings;
 use crate::error::{Error, Result};
-use crate::methods::xr_linear::{Session, VECTORIZER, XrLinear, XrLinearConfig};
+use crate::methods::Method;
+use crate::methods::xr_linear::{VECTORIZER, XrLinear, XrLinearConfig};
 use crate::model::manifest::Manifest;
+
+pub use session::Session;
+
+/// Name of the file of label names in a model folder.
+pub(crate) const LABELS: &str = "labels";
 
 /// How to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +67,7 @@ pub struct Model {
     /// None for a folder of another program.
     manifest: Option<Manifest>,
     labels: LabelSet,
-    method: XrLinear,
+    method: Method,
 }
 
 impl Model {
@@ -84,14 +92,16 @@ impl Model {
 
     fn open_own(dir: &Path) -> Result<Self> {
         let manifest = Manifest::open(dir)?;
-        let wrong = |problem: String| Error::file(&dir.join(manifest::NAME), problem);
-        if manifest.method != XrLinearConfig::METHOD {
-            return Err(wrong(format!("unknown method `{}`: update xmc", manifest.method)));
-        }
-        let config: XrLinearConfig = serde_json::from_value(manifest.config.clone())
-            .map_err(|e| wrong(format!("settings of another version of this program ({e})")))?;
-        let labels: LabelSet = Strings::open(&dir.join("labels"))?.into();
-        let method = XrLinear::open(dir, &config, manifest.has(VECTORIZER))?;
+        let labels: LabelSet = Strings::open(&dir.join(LABELS))?.into();
+        let method: Method = match manifest.method.as_str() {
+            XrLinearConfig::METHOD => {
+                XrLinear::open(dir, &settings(dir, &manifest)?, manifest.has(VECTORIZER))?.into()
+            }
+            other => {
+                let problem = format!("unknown method `{other}`: update xmc");
+                return Err(Error::file(&dir.join(manifest::NAME), problem));
+            }
+        };
         if labels.len() != method.num_labels() {
             let (names, known) = (labels.len(), method.num_labels());
             return Err(Error::file(
@@ -106,11 +116,11 @@ impl Model {
     fn foreign(dir: &Path, tree: TreeModel) -> Result<Self> {
         let method = XrLinear::new(None, vec![tree], EnsembleRule::Average)?;
         let labels = LabelSet::numbered(method.num_labels());
-        Ok(Self::assemble(dir, labels, method))
+        Ok(Self::assemble(dir, labels, method.into()))
     }
 
     /// A model that has no folder yet.
-    pub(crate) fn assemble(path: &Path, labels: LabelSet, method: XrLinear) -> Self {
+    pub(crate) fn assemble(path: &Path, labels: LabelSet, method: Method) -> Self {
         Model { path: path.to_owned(), manifest: None, labels, method }
     }
 
@@ -124,19 +134,30 @@ impl Model {
         self.manifest.as_ref()
     }
 
-    /// Vectorizer and trees.
-    pub fn xr_linear(&self) -> &XrLinear {
+    /// What answers.
+    pub fn method(&self) -> &Method {
         &self.method
+    }
+
+    /// Vectorizer and trees, if this is a model of XR-Linear.
+    pub fn xr_linear(&self) -> Option<&XrLinear> {
+        match &self.method {
+            Method::XrLinear(model) => Some(model),
+        }
     }
 
     /// Whether rows are texts; else they are features.
     pub fn reads_texts(&self) -> bool {
-        self.method.vectorizer().is_some()
+        match &self.method {
+            Method::XrLinear(model) => model.vectorizer().is_some(),
+        }
     }
 
     /// Buffers to answer single texts, one after the other.
     pub fn session(&self, options: PredictOptions) -> Session<'_> {
-        self.method.session(options)
+        match &self.method {
+            Method::XrLinear(model) => Session::XrLinear(model.session(options)),
+        }
     }
 }
 
@@ -146,12 +167,24 @@ impl Predictor for Model {
     }
 
     fn predict(&self, texts: &Strings, options: &PredictOptions) -> Result<TopK> {
-        self.method.predict_texts(texts, options)
+        match &self.method {
+            Method::XrLinear(model) => model.predict_texts(texts, options),
+        }
     }
 
     fn predict_features(&self, x: &Csr, options: &PredictOptions) -> Result<TopK> {
-        self.method.predict_features(x, options)
+        match &self.method {
+            Method::XrLinear(model) => model.predict_features(x, options),
+        }
     }
+}
+
+/// The settings that a model was trained with.
+fn settings<C: Settings>(dir: &Path, manifest: &Manifest) -> Result<C> {
+    serde_json::from_value(manifest.config.clone()).map_err(|e| {
+        let problem = format!("settings of another version of this program ({e})");
+        Error::file(&dir.join(manifest::NAME), problem)
+    })
 }
 
 #[cfg(test)]

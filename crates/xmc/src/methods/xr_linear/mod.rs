@@ -8,17 +8,15 @@
 
 mod config;
 mod estimate;
-mod finish;
 mod inputs;
 mod keys;
 mod predict;
 mod stages;
+mod write;
 
 use std::cell::OnceCell;
-use std::path::PathBuf;
 
 use xmc_data::dataset::Dataset;
-use xmc_data::metrics::Report;
 use xmc_linear::Features;
 use xmc_linear::cluster::build_tree;
 use xmc_linear::ranker::{self, TrainInput};
@@ -30,44 +28,15 @@ pub(crate) use stages::VECTORIZER;
 
 use crate::config::{Checked, Settings};
 use crate::error::{Error, Result};
-use crate::evaluation::{EvaluateOptions, evaluate};
-use crate::events::{Events, StageReport};
+use crate::events::Events;
 use crate::fingerprint::Fingerprint;
+use crate::methods::{Summary, TrainOptions, measure};
 use crate::model::Model;
 use crate::model::publish::refuse_foreign;
 use crate::run::{Artifact, Identity, Run};
 use config::within;
-use finish::write;
 use inputs::{Extra, features, label_rows, uses_given};
-
-/// Cuts of the metrics that training reports.
-const CUTS: [usize; 3] = [1, 3, 5];
-
-/// What belongs to one training but not to the method.
-#[derive(Clone, Debug)]
-pub struct TrainOptions {
-    /// Folder for the model.
-    pub out: PathBuf,
-    /// Seed of every random choice.
-    pub seed: u64,
-    /// Continue an interrupted run.
-    pub resume: bool,
-    /// Most memory to use, in bytes.
-    pub max_memory: Option<u64>,
-    /// Measure the model on the test rows, if there are any.
-    pub evaluate: bool,
-}
-
-/// What a training did.
-#[derive(Clone, Debug)]
-pub struct Summary {
-    /// What every stage took.
-    pub stages: Vec<StageReport>,
-    /// Bytes of the model folder without its manifest.
-    pub model_bytes: u64,
-    /// How good it is on the test rows.
-    pub metrics: Option<Report>,
-}
+use write::write;
 
 /// Learns from the training rows of `data` and writes a model folder.
 pub fn train(
@@ -126,24 +95,10 @@ pub fn train(
     // The parts as one model: measured, then written.
     let rankers = (0..config.trees).map(|t| TreeModel::load(&run.stage_dir(&format!("ranker.{t}"))));
     let method = XrLinear::new(vectorizer, rankers.collect::<Result<_>>()?, config.combine)?;
-    let model = Model::assemble(&options.out, data.labels.clone(), method);
-    let metrics = match data.test.as_ref().filter(|_| options.evaluate) {
-        Some(test) => {
-            let wanted = EvaluateOptions { cuts: CUTS.to_vec(), resamples: 0, beam_size: None, exact: false };
-            Some(evaluate(&model, data, test, &wanted).map_err(|e| unmeasurable(&e))?)
-        }
-        None => None,
-    };
-    let manifest = write(&run, data, &identity, &model, metrics.as_ref(), &options.out)?;
+    let model = Model::assemble(&options.out, data.labels.clone(), method.into());
+    let metrics = measure(&model, data, options)?;
+    let manifest = write(&run, data, &identity, &model, metrics.as_ref())?;
     Ok(Summary { stages: run.succeed()?, model_bytes: manifest.bytes(), metrics })
-}
-
-/// Training is done; only its test rows are at fault. The finished stages wait in the run directory.
-fn unmeasurable(problem: &Error) -> Error {
-    Error::Mismatch(format!(
-        "all stages are done, but the test rows cannot be measured: {problem}; to have the model without, \
-         run the same command with --resume --no-evaluation"
-    ))
 }
 
 /// Seed of tree `t`; an ensemble of n trees contains those of n - 1.

@@ -1,0 +1,28 @@
+//! How are single rows answered, one after the other?
+
+use xmc_data::Row;
+
+use crate::error::Result;
+use crate::methods::xr_linear;
+
+/// Buffers of a model that answers row after row; one for each thread.
+pub enum Session<'m> {
+    /// Walks down label trees.
+    XrLinear(xr_linear::Session<'m>),
+}
+
+impl Session<'_> {
+    /// The best labels of a text, best first.
+    pub fn text(&mut self, text: &str) -> Result<&[(u32, f32)]> {
+        match self {
+            Session::XrLinear(session) => session.text(text),
+        }
+    }
+
+    /// The best labels of a row of features, best first; ids that the model does not know are ignored.
+    pub fn features(&mut self, row: Row<'_>) -> Result<&[(u32, f32)]> {
+        match self {
+            Session::XrLinear(session) => session.features(row),
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! How do encoders compute and learn?
 //!
 //! * [`batch`]: token sequences side by side, without padding;
+//! * [`hf`]: encoders as folders of Hugging Face;
 //! * [`ops`]: the kernels, chosen by instruction set at run time;
 //! * [`params`]: all parameters of a model in one run of floats;
 //! * [`tensor`] and [`device`]: where numbers live.
@@ -8,6 +9,7 @@
 pub mod batch;
 pub mod device;
 pub mod error;
+pub mod hf;
 pub mod ops;
 pub mod params;
 pub mod tensor;

@@ -1,3 +1,9 @@
 //! The kernels: everything that knows about instruction sets.
 
+pub mod exp;
+pub mod gelu;
 pub mod matmul;
+pub mod norm;
+pub mod reduce;
+pub mod simd;
+pub mod softmax;

@@ -87,6 +87,16 @@ impl Lhs {
         self.data.extend((0..a.rows).flat_map(|i| (0..a.cols).map(move |j| a.at(i, j))));
         round(self.precision, &mut self.data);
     }
+
+    /// Number of rows m.
+    pub fn rows(&self) -> usize {
+        self.m
+    }
+
+    /// Number of columns k, over which products sum.
+    pub fn depth(&self) -> usize {
+        self.k
+    }
 }
 
 impl Rhs {
@@ -101,6 +111,16 @@ impl Rhs {
         self.data.clear();
         self.data.extend((0..b.rows).flat_map(|i| (0..b.cols).map(move |j| b.at(i, j))));
         round(self.precision, &mut self.data);
+    }
+
+    /// Number of rows k, over which products sum.
+    pub fn depth(&self) -> usize {
+        self.k
+    }
+
+    /// Number of columns n.
+    pub fn cols(&self) -> usize {
+        self.n
     }
 }
 

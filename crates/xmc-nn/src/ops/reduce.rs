@@ -1,0 +1,142 @@
+//! Sums over rows, columns and whole vectors, in a fixed order.
+
+use super::simd::{LANES, fma, total};
+
+crate::simd! {
+    /// Adds `bias [cols]` to every row of `x [rows, cols]`.
+    pub fn add_bias(x: &mut [f32], bias: &[f32]) {
+        for row in x.chunks_exact_mut(bias.len().max(1)) {
+            for (v, b) in row.iter_mut().zip(bias) {
+                *v += b;
+            }
+        }
+    }
+
+    /// out[j] += sum of x[i, j] over the rows of `x [rows, cols]`, in their order; cols = `out.len()`.
+    pub fn column_sums(x: &[f32], out: &mut [f32]) {
+        for row in x.chunks_exact(out.len().max(1)) {
+            for (sum, v) in out.iter_mut().zip(row) {
+                *sum += v;
+            }
+        }
+    }
+
+    /// y += a x.
+    pub fn axpy(a: f32, x: &[f32], y: &mut [f32]) {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = fma::<FUSED>(a, x, *y);
+        }
+    }
+
+    /// x *= a.
+    pub fn scale(x: &mut [f32], a: f32) {
+        for v in x {
+            *v *= a;
+        }
+    }
+
+    /// Sum of x[i] y[i].
+    pub fn dot(x: &[f32], y: &[f32]) -> f32 {
+        dot_lanes::<FUSED>(x, y)
+    }
+
+    /// Sum of x[i]^2, in f64.
+    pub fn sum_squares(x: &[f32]) -> f64 {
+        let mut sums = [0f64; LANES];
+        let (blocks, rest) = x.as_chunks::<LANES>();
+        for block in blocks {
+            for lane in 0..LANES {
+                sums[lane] += block[lane] as f64 * block[lane] as f64;
+            }
+        }
+        let tail: f64 = rest.iter().map(|&v| v as f64 * v as f64).sum();
+        sums.iter().sum::<f64>() + tail
+    }
+}
+
+/// Sum of x[i] y[i] inside a function that is compiled for several instruction sets.
+#[inline(always)]
+pub(super) fn dot_lanes<const FUSED: bool>(x: &[f32], y: &[f32]) -> f32 {
+    let mut sums = [0f32; LANES];
+    let (x, x_rest) = x.as_chunks::<LANES>();
+    let (y, y_rest) = y.as_chunks::<LANES>();
+    for (x, y) in x.iter().zip(y) {
+        for lane in 0..LANES {
+            sums[lane] = fma::<FUSED>(x[lane], y[lane], sums[lane]);
+        }
+    }
+    for (lane, (&x, &y)) in x_rest.iter().zip(y_rest).enumerate() {
+        sums[lane] = fma::<FUSED>(x, y, sums[lane]);
+    }
+    total(&sums)
+}
+
+/// Sum of x[i] inside a function that is compiled for several instruction sets.
+#[inline(always)]
+pub(super) fn sum_lanes(x: &[f32]) -> f32 {
+    let mut sums = [0f32; LANES];
+    let (blocks, rest) = x.as_chunks::<LANES>();
+    for block in blocks {
+        for lane in 0..LANES {
+            sums[lane] += block[lane];
+        }
+    }
+    for (lane, &v) in rest.iter().enumerate() {
+        sums[lane] += v;
+    }
+    total(&sums)
+}
+
+/// Largest of x inside a function that is compiled for several instruction sets; NaN are passed over.
+#[inline(always)]
+pub(super) fn max_lanes(x: &[f32]) -> f32 {
+    let mut largest = [f32::NEG_INFINITY; LANES];
+    let (blocks, rest) = x.as_chunks::<LANES>();
+    for block in blocks {
+        for lane in 0..LANES {
+            largest[lane] = if block[lane] > largest[lane] { block[lane] } else { largest[lane] };
+        }
+    }
+    for (lane, &v) in rest.iter().enumerate() {
+        largest[lane] = if v > largest[lane] { v } else { largest[lane] };
+    }
+    super::simd::fold(&largest, |a, b| if a > b { a } else { b })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(n: usize, seed: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * 37 + seed * 11) % 101) as f32 / 50.0 - 1.0).collect()
+    }
+
+    #[test]
+    fn sums_are_those_of_f64_at_every_length() {
+        for n in [0, 1, 31, 32, 33, 100, 1000] {
+            let (x, y) = (values(n, 1), values(n, 2));
+            let want: f64 = x.iter().zip(&y).map(|(&a, &b)| a as f64 * b as f64).sum();
+            assert!((dot(&x, &y) as f64 - want).abs() < 1e-4, "{n}");
+            let want: f64 = x.iter().map(|&a| a as f64 * a as f64).sum();
+            assert!((sum_squares(&x) - want).abs() < 1e-9);
+            let want: f64 = x.iter().map(|&a| a as f64).sum();
+            assert!((sum_lanes(&x) as f64 - want).abs() < 1e-4);
+            assert_eq!(max_lanes(&x), x.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+        }
+    }
+
+    #[test]
+    fn rows_and_columns() {
+        let mut x = vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        add_bias(&mut x, &[10.0, 20.0, 30.0]);
+        assert_eq!(x, [11.0, 22.0, 33.0, 14.0, 25.0, 36.0]);
+        let mut sums = vec![1.0, 0.0, 0.0];
+        column_sums(&x, &mut sums);
+        assert_eq!(sums, [26.0, 47.0, 69.0]);
+        axpy(2.0, &[1.0, 1.0, 2.0], &mut sums);
+        scale(&mut sums, 0.5);
+        assert_eq!(sums, [14.0, 24.5, 36.5]);
+        add_bias(&mut [], &[]);
+        column_sums(&[], &mut []);
+    }
+}

@@ -25,16 +25,21 @@ struct Setting {
 
 /// The defaults, overlaid by `file`, overlaid by `sets` (`key=value`) in their order; checked.
 pub fn load<C: Settings>(file: Option<&Path>, sets: &[String]) -> Result<Checked<C>> {
+    load_over(C::default(), file, sets)
+}
+
+/// The same over other values than the defaults, for example those of a preset.
+pub fn load_over<C: Settings>(base: C, file: Option<&Path>, sets: &[String]) -> Result<Checked<C>> {
     let mut settings = file.map(of_file).transpose()?.unwrap_or_default();
     for set in sets {
         of_option(set, &mut settings)?;
     }
-    let mut merged = Table::try_from(C::default()).map_err(|e| Error::Mismatch(e.to_string()))?;
+    let mut merged = Table::try_from(&base).map_err(|e| Error::Mismatch(e.to_string()))?;
     // The tables of a list may have presets, so what is not set in them is left to them.
     for tables in merged.iter_mut().filter_map(|(_, value)| value.as_array_mut()) {
         tables.iter_mut().filter_map(Value::as_table_mut).for_each(Table::clear);
     }
-    let mut config = C::default();
+    let mut config = base;
     for setting in &settings {
         let expected = allowed::<C>(setting)?;
         insert(&mut merged, setting)?;

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 pub use help::help;
 pub use keys::{Group, Key};
-pub use load::load;
+pub use load::{load, load_over};
 
 /// A configuration that TOML and `key=value` can fill in.
 pub trait Settings: Clone + Default + Serialize + DeserializeOwned {

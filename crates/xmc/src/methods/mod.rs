@@ -2,6 +2,7 @@
 //!
 //! What all of them share stands here: how a training is asked for, what it reports, and [`Method`], the trained ones.
 
+pub mod dexml;
 pub mod xr_linear;
 
 use std::path::PathBuf;

@@ -1,0 +1,461 @@
+//! Settings of DEXML.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use xmc_data::{Error, Result};
+
+use super::keys;
+use crate::config::{Group, Settings};
+
+/// What a label is scored with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Head {
+    /// The embedding of its name, from the tower that embeds texts: the dual encoder.
+    #[default]
+    LabelText,
+    /// A row of weights and a bias of its own: one-vs-all.
+    Classifier,
+}
+
+/// How the vectors of a text's tokens become one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PoolingKind {
+    /// Their mean.
+    #[default]
+    Mean,
+    /// The vector of the first token.
+    Cls,
+}
+
+/// Precision of the products.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrecisionChoice {
+    /// bf16 where the processor has instructions for it, else f32.
+    #[default]
+    Auto,
+    /// 32 bits.
+    F32,
+    /// Operands of 16 bits, sums of 32.
+    Bf16,
+}
+
+/// What a training step minimises. (spec: DEXML, 3.2)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CriterionKind {
+    /// Every positive against the negatives only.
+    #[default]
+    DecoupledSoftmax,
+    /// Every positive against all labels.
+    Softmax,
+    /// Positives among the best k.
+    SoftTopk,
+    /// Every label for itself.
+    Bce,
+}
+
+/// Which positives of a row take part in a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Positives {
+    /// All.
+    #[default]
+    All,
+    /// One, or k for the criterion `soft-topk`, drawn anew in every step.
+    Sample,
+}
+
+/// The k of soft top-k.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TopkSize {
+    /// The same for every row.
+    Fixed(usize),
+    /// As many as the row has positives.
+    Named(OfPositives),
+}
+
+/// The word for "as many as the row has positives".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OfPositives {
+    /// As many as the row has positives.
+    Positives,
+}
+
+/// Labels that a row is trained against: `all`, `hard`, `in-batch` or `pool:N`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum Negatives {
+    /// Every label.
+    All,
+    /// Labels that the model so far ranks high for the rows of the batch.
+    Hard,
+    /// Positives of the other rows of the batch.
+    InBatch,
+    /// Those, and this many random labels.
+    Pool(usize),
+}
+
+impl From<Negatives> for String {
+    fn from(negatives: Negatives) -> String {
+        match negatives {
+            Negatives::All => "all".to_owned(),
+            Negatives::Hard => "hard".to_owned(),
+            Negatives::InBatch => "in-batch".to_owned(),
+            Negatives::Pool(n) => format!("pool:{n}"),
+        }
+    }
+}
+
+impl TryFrom<String> for Negatives {
+    type Error = Error;
+
+    fn try_from(name: String) -> Result<Self> {
+        let number = name.strip_prefix("pool:").and_then(|n| n.parse().ok()).filter(|&n| n > 0);
+        match (name.as_str(), number) {
+            ("all", _) => Ok(Negatives::All),
+            ("hard", _) => Ok(Negatives::Hard),
+            ("in-batch", _) => Ok(Negatives::InBatch),
+            (_, Some(n)) => Ok(Negatives::Pool(n)),
+            _ => Err(Error::config("negatives", name, "all, hard, in-batch or pool:N")),
+        }
+    }
+}
+
+/// How random labels of a pool are drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PoolBy {
+    /// All with the same probability.
+    #[default]
+    Uniform,
+    /// In proportion to their positives, plus one.
+    Frequency,
+}
+
+/// How the learning rate falls after the warm-up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScheduleKind {
+    /// Not at all.
+    Constant,
+    /// In a straight line to 0.
+    #[default]
+    Linear,
+    /// Along half a cosine to 0.
+    Cosine,
+}
+
+/// Everything that can be set; mirrors the TOML file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
+pub struct DexmlConfig {
+    /// Folder of the encoder in Hugging Face layout.
+    pub encoder: Option<PathBuf>,
+    /// What a label is scored with.
+    pub head: Head,
+    /// How token vectors become one.
+    pub pooling: PoolingKind,
+    /// Size of embeddings after a further linear layer.
+    pub projection: Option<usize>,
+    /// Whether embeddings have length 1.
+    pub normalize: bool,
+    /// Tokens of a text.
+    pub max_len: usize,
+    /// Tokens of a label name.
+    pub label_max_len: usize,
+    /// Precision of the products.
+    pub precision: PrecisionChoice,
+
+    /// What a step minimises.
+    pub criterion: CriterionKind,
+    /// Scores are inner products divided by this.
+    pub tau: f32,
+    /// Which positives take part.
+    pub positives: Positives,
+    /// Whether the values of Y weigh positives.
+    pub weighted: bool,
+    /// k of soft top-k.
+    pub topk: TopkSize,
+    /// Steepness of soft top-k.
+    pub topk_alpha: f32,
+
+    /// Labels a row is trained against.
+    pub negatives: Negatives,
+    /// How random labels are drawn.
+    pub pool_by: PoolBy,
+    /// Whether scores of random labels are corrected by their probability.
+    pub logq: bool,
+    /// Mined negatives of a row in a step.
+    pub num_negatives: usize,
+    /// Epochs before negatives are first mined.
+    pub mine_after: usize,
+    /// Epochs between minings.
+    pub mine_every: usize,
+    /// Labels retrieved for a row when mining.
+    pub mine_top: usize,
+
+    /// Passes over the training rows.
+    pub epochs: usize,
+    /// Rows of a step.
+    pub batch_size: usize,
+    /// Highest learning rate.
+    pub lr: f32,
+    /// Learning rate of the weights of the one-vs-all head.
+    pub head_lr: f32,
+    /// Decay of the weights.
+    pub weight_decay: f32,
+    /// Share of the steps in which the learning rate rises.
+    pub warmup: f32,
+    /// How it falls.
+    pub schedule: ScheduleKind,
+    /// Largest norm of the gradient.
+    pub clip: f32,
+    /// Epochs at the end whose parameters are averaged.
+    pub swa: usize,
+    /// Whether the encoder drops out as its config.json says.
+    pub dropout: bool,
+    /// Tokens that the encoder holds at a time.
+    pub tokens_per_batch: usize,
+    /// Tokens whose activations wait for the backward pass.
+    pub tape_tokens: usize,
+
+    /// Share of the training rows that validate.
+    pub validation: f32,
+    /// Rows that validate at most.
+    pub validation_rows: usize,
+    /// What decides which epoch is the best.
+    pub metric: String,
+    /// Epochs between validations.
+    pub evaluate_every: usize,
+    /// Validations without progress before training ends.
+    pub patience: usize,
+
+    /// Minutes between checkpoints.
+    pub checkpoint_minutes: f32,
+}
+
+impl Default for DexmlConfig {
+    fn default() -> Self {
+        DexmlConfig {
+            encoder: None,
+            head: Head::LabelText,
+            pooling: PoolingKind::Mean,
+            projection: None,
+            normalize: true,
+            max_len: 128,
+            label_max_len: 32,
+            precision: PrecisionChoice::Auto,
+            criterion: CriterionKind::DecoupledSoftmax,
+            tau: 0.05,
+            positives: Positives::All,
+            weighted: false,
+            topk: TopkSize::Fixed(5),
+            topk_alpha: 2.0,
+            negatives: Negatives::Pool(768),
+            pool_by: PoolBy::Uniform,
+            logq: false,
+            num_negatives: 1,
+            mine_after: 2,
+            mine_every: 2,
+            mine_top: 100,
+            epochs: 5,
+            batch_size: 256,
+            lr: 2e-4,
+            head_lr: 1e-3,
+            weight_decay: 0.01,
+            warmup: 0.1,
+            schedule: ScheduleKind::Linear,
+            clip: 1.0,
+            swa: 0,
+            dropout: true,
+            tokens_per_batch: 8192,
+            tape_tokens: 16_384,
+            validation: 0.1,
+            validation_rows: 2000,
+            metric: "nDCG@5".to_owned(),
+            evaluate_every: 1,
+            patience: 3,
+            checkpoint_minutes: 10.0,
+        }
+    }
+}
+
+/// More tokens than any encoder here reads.
+const MOST_TOKENS: usize = 8192;
+
+impl Settings for DexmlConfig {
+    const METHOD: &'static str = "dexml";
+    const GROUPS: &'static [Group] = keys::GROUPS;
+
+    fn check_values(&self) -> Result<()> {
+        self.check_counts()?;
+        self.check_numbers()?;
+        parse_metric(&self.metric)?;
+        self.check_together()
+    }
+}
+
+impl DexmlConfig {
+    fn check_counts(&self) -> Result<()> {
+        for (key, value, least, most) in [
+            ("max_len", self.max_len, 3, MOST_TOKENS),
+            ("label_max_len", self.label_max_len, 3, MOST_TOKENS),
+            ("projection", self.projection.unwrap_or(1), 1, 1 << 16),
+            ("topk", self.fixed_k().unwrap_or(1), 1, usize::MAX),
+            ("num_negatives", self.num_negatives, 1, usize::MAX),
+            ("mine_after", self.mine_after, 0, usize::MAX),
+            ("mine_every", self.mine_every, 1, usize::MAX),
+            ("mine_top", self.mine_top, 1, usize::MAX),
+            ("epochs", self.epochs, 1, usize::MAX),
+            ("batch_size", self.batch_size, 1, usize::MAX),
+            ("tokens_per_batch", self.tokens_per_batch, 1, usize::MAX),
+            ("tape_tokens", self.tape_tokens, 0, usize::MAX),
+            ("validation_rows", self.validation_rows, 1, usize::MAX),
+            ("evaluate_every", self.evaluate_every, 1, usize::MAX),
+        ] {
+            if !(least..=most).contains(&value) {
+                let range = if most == usize::MAX { "or more".to_owned() } else { format!("to {most}") };
+                return Err(Error::config(key, value, format!("a whole number, {least} {range}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_numbers(&self) -> Result<()> {
+        const POSITIVE: &str = "a number above 0";
+        const NOT_NEGATIVE: &str = "a number, 0 or more";
+        const SHARE: &str = "a number from 0 to below 1";
+        let finite = f32::is_finite;
+        for (key, value, fits, expected) in [
+            ("tau", self.tau, self.tau > 0.0, POSITIVE),
+            ("topk_alpha", self.topk_alpha, self.topk_alpha > 0.0, POSITIVE),
+            ("lr", self.lr, self.lr > 0.0, POSITIVE),
+            ("head_lr", self.head_lr, self.head_lr > 0.0, POSITIVE),
+            ("weight_decay", self.weight_decay, self.weight_decay >= 0.0, NOT_NEGATIVE),
+            ("clip", self.clip, self.clip >= 0.0, NOT_NEGATIVE),
+            ("checkpoint_minutes", self.checkpoint_minutes, self.checkpoint_minutes >= 0.0, NOT_NEGATIVE),
+            ("warmup", self.warmup, (0.0..1.0).contains(&self.warmup), SHARE),
+            ("validation", self.validation, (0.0..1.0).contains(&self.validation), SHARE),
+        ] {
+            if !fits || !finite(value) {
+                return Err(Error::config(key, value, expected));
+            }
+        }
+        Ok(())
+    }
+
+    /// Settings that need or exclude each other.
+    fn check_together(&self) -> Result<()> {
+        if self.weighted && self.criterion == CriterionKind::Bce {
+            return Err(Error::config("weighted", true, "false, because bce knows no weights"));
+        }
+        if self.logq && !matches!(self.negatives, Negatives::Pool(_)) {
+            let expected = "false, because only negatives = \"pool:N\" are drawn with probabilities";
+            return Err(Error::config("logq", true, expected));
+        }
+        if self.swa > self.epochs {
+            let expected = format!("at most the number of epochs, {}", self.epochs);
+            return Err(Error::config("swa", self.swa, expected));
+        }
+        Ok(())
+    }
+
+    /// k of soft top-k, unless it is the number of positives.
+    pub(super) fn fixed_k(&self) -> Option<usize> {
+        match self.topk {
+            TopkSize::Fixed(k) => Some(k),
+            TopkSize::Named(OfPositives::Positives) => None,
+        }
+    }
+}
+
+/// `R@10` to 10; an error if the metric does not exist.
+pub(super) fn parse_metric(metric: &str) -> Result<usize> {
+    const NAMES: [&str; 9] = ["P", "nDCG", "PSP", "PSnDCG", "R", "MRR", "microF1", "macroF1", "coverage"];
+    let known = metric.split_once('@').filter(|(name, _)| NAMES.contains(name));
+    match known.and_then(|(_, k)| k.parse().ok()) {
+        Some(k) if k > 0 => Ok(k),
+        _ => Err(Error::config("metric", metric, keys::METRICS)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::config::{help, load};
+
+    #[test]
+    fn every_setting_is_documented_and_every_documented_setting_exists() {
+        let all = serde_json::to_value(DexmlConfig::default()).unwrap();
+        let existing: BTreeSet<String> = all.as_object().unwrap().keys().cloned().collect();
+        let documented: BTreeSet<String> =
+            keys::GROUPS.iter().flat_map(|g| g.keys.iter().map(|k| g.path(k))).collect();
+        assert_eq!(existing, documented);
+    }
+
+    #[test]
+    fn the_printed_file_gives_the_defaults() {
+        let tmp = tempfile::tempdir().unwrap();
+        let path = tmp.path().join("defaults.toml");
+        let text = help::<DexmlConfig>();
+        std::fs::write(&path, &text).unwrap();
+        assert_eq!(*load::<DexmlConfig>(Some(&path), &[]).unwrap(), DexmlConfig::default());
+        assert!(text.lines().all(|line| line.chars().count() <= 110), "{text}");
+    }
+
+    #[test]
+    fn values_are_read_as_people_write_them() {
+        let sets = ["negatives=pool:512", "topk=positives", "metric=R@10", "projection=64", "encoder=a/b"];
+        let config = load::<DexmlConfig>(None, &sets.map(str::to_owned)).unwrap();
+        assert_eq!(config.negatives, Negatives::Pool(512));
+        assert_eq!(config.fixed_k(), None);
+        assert_eq!((config.projection, config.encoder.clone()), (Some(64), Some("a/b".into())));
+        let config = load::<DexmlConfig>(None, &["topk=3".to_owned()]).unwrap();
+        assert_eq!(config.fixed_k(), Some(3));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_its_name() {
+        for set in [
+            "max_len=2",
+            "epochs=0",
+            "batch_size=0",
+            "topk=0",
+            "topk=many",
+            "tau=0",
+            "tau=nan",
+            "lr=inf",
+            "lr=-1",
+            "warmup=1",
+            "validation=1.0",
+            "clip=-1",
+            "metric=P",
+            "metric=Q@1",
+            "metric=P@0",
+            "negatives=pool:0",
+            "negatives=some",
+            "negatives=pool",
+            "logq=maybe",
+            "swa=6",
+            "head=tail",
+            "mine_every=0",
+        ] {
+            let message = load::<DexmlConfig>(None, &[set.to_owned()]).unwrap_err().to_string();
+            assert!(message.starts_with(&format!("--set {set}: `")), "{message}");
+            assert!(message.contains("expected"), "{message}");
+        }
+        let sets = ["negatives=all", "logq=true"].map(str::to_owned);
+        assert!(load::<DexmlConfig>(None, &sets).unwrap_err().to_string().contains("pool:N"));
+        let sets = ["criterion=bce", "weighted=true"].map(str::to_owned);
+        assert!(load::<DexmlConfig>(None, &sets).unwrap_err().to_string().contains("bce"));
+    }
+}

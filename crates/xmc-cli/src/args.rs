@@ -4,6 +4,7 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use xmc_nn::Device;
 
 /// Extreme multi-label text classification: the few right labels of a text out of thousands to millions.
 #[derive(Debug, Parser)]
@@ -74,6 +75,9 @@ pub(crate) struct Train {
     /// Refuse to begin if training needs more memory than this, for example 4GiB.
     #[arg(long, value_name = "SIZE", value_parser = xmc::memory::parse)]
     pub(crate) max_memory: Option<u64>,
+    /// Where an encoder computes: cpu, cuda:N, or auto for the best there is. XR-Linear always uses the processor.
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub(crate) device: Device,
     /// Do not measure the model on the test rows of the data.
     #[arg(long)]
     pub(crate) no_evaluation: bool,

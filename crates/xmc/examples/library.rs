@@ -15,8 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Settings are those of `xmc help-config xr-linear`; what is not set has its default.
     let config = config::load::<XrLinearConfig>(None, &["ranker.weights=u8".to_owned()])?;
     let data = Dataset::open(Path::new("data/debian-debtags"))?;
-    let options =
-        TrainOptions { out: "debtags.xmc".into(), seed: 0, resume: false, max_memory: None, evaluate: true };
+    let options = TrainOptions::new("debtags.xmc");
     let summary = xr_linear::train(&data, &config, &options, &Silent)?;
     let precision = summary.metrics.and_then(|report| report.values.get("P@1"));
     let mut out = io::stdout().lock();

@@ -5,7 +5,8 @@
 //! * [`config`] is how a user tells a method what to do;
 //! * [`run`] cuts long work into stages that survive a crash; [`events`] says how far it is;
 //! * [`memory`] counts bytes;
-//! * [`data`] (datasets, text features, metrics) and [`linear`] (trees and rankers) are the crates below.
+//! * [`data`] (datasets, text features, metrics) and [`linear`] (trees and rankers) and [`nn`]
+//!   (encoders) are the crates below.
 
 pub mod config;
 pub mod error;
@@ -20,6 +21,7 @@ pub mod run;
 
 pub use xmc_data as data;
 pub use xmc_linear as linear;
+pub use xmc_nn as nn;
 
 pub use error::{Error, Result};
 pub use model::{Model, PredictOptions, Predictor};

@@ -88,8 +88,7 @@ fn model(dir: &Path, trees: usize) -> Model {
     let sets = [format!("trees={trees}"), "cluster.max_leaf_size=8".to_owned()];
     let config = config::load::<XrLinearConfig>(None, &sets).unwrap();
     let out = dir.join(format!("model.{trees}"));
-    let options =
-        TrainOptions { out: out.clone(), seed: 1, resume: false, max_memory: None, evaluate: false };
+    let options = TrainOptions { seed: 1, evaluate: false, ..TrainOptions::new(&out) };
     xr_linear::train(&data, &config, &options, &Silent).unwrap();
     Model::open(&out).unwrap()
 }

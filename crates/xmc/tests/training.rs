@@ -42,8 +42,7 @@ fn train(out: &Path, sets: &[&str]) -> Dataset {
     let data = Dataset::new(Path::new("made"), LabelSet::numbered(LABELS), part(), None).unwrap();
     let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
     let config = config::load::<XrLinearConfig>(None, &sets).unwrap();
-    let options =
-        TrainOptions { out: out.to_owned(), seed: 1, resume: false, max_memory: None, evaluate: true };
+    let options = TrainOptions { seed: 1, ..TrainOptions::new(out) };
     xr_linear::train(&data, &config, &options, &Silent).unwrap();
     data
 }

@@ -57,9 +57,7 @@ pub(crate) fn run(verb: &Quickstart, quiet: bool) -> Result<Outcome> {
         "bundled data: descriptions of Debian packages and their tags\n{rows} rows to train, {test_rows} to test, {labels} labels\n"
     ));
     let config = config::load::<XrLinearConfig>(None, &[])?;
-    let options =
-        TrainOptions { out: verb.out.clone(), seed: 0, resume: false, max_memory: None, evaluate: true };
-    let summary = xr_linear::train(&data, &config, &options, &terminal)?;
+    let summary = xr_linear::train(&data, &config, &TrainOptions::new(&verb.out), &terminal)?;
     terminal.say(&show(&summary));
     terminal.say("");
 

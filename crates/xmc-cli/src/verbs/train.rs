@@ -23,6 +23,7 @@ pub(crate) fn run(verb: &Train, quiet: bool) -> Result<Outcome> {
         resume: verb.resume,
         max_memory: verb.max_memory,
         evaluate: !verb.no_evaluation,
+        device: verb.device,
     };
     let summary = match verb.method {
         Method::XrLinear => {

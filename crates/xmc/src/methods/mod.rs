@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use xmc_data::dataset::Dataset;
 use xmc_data::metrics::Report;
+use xmc_nn::Device;
 
 use crate::error::{Error, Result};
 use crate::evaluation::{EvaluateOptions, evaluate};
@@ -32,6 +33,16 @@ pub struct TrainOptions {
     pub max_memory: Option<u64>,
     /// Measure the model on the test rows, if there are any.
     pub evaluate: bool,
+    /// Where an encoder computes.
+    pub device: Device,
+}
+
+impl TrainOptions {
+    /// A model at `out`, from the beginning, with seed 0, measured on the test rows, on this machine's processor.
+    pub fn new(out: impl Into<PathBuf>) -> Self {
+        let out = out.into();
+        TrainOptions { out, seed: 0, resume: false, max_memory: None, evaluate: true, device: Device::Cpu }
+    }
 }
 
 /// What a training did.

@@ -22,10 +22,15 @@ impl Batch {
 
     /// Adds one sequence.
     pub fn push(&mut self, sequence: &[u32]) {
+        self.push_ids(sequence.iter().copied());
+    }
+
+    /// Adds one sequence that is stored in another way.
+    pub fn push_ids(&mut self, sequence: impl IntoIterator<Item = u32>) {
         if self.cu_seqlens.is_empty() {
             self.cu_seqlens.push(0);
         }
-        self.ids.extend_from_slice(sequence);
+        self.ids.extend(sequence);
         self.cu_seqlens.push(self.ids.len());
     }
 

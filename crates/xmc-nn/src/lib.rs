@@ -4,6 +4,7 @@
 //! * [`hf`]: encoders as folders of Hugging Face;
 //! * [`ops`]: the kernels, chosen by instruction set at run time;
 //! * [`params`]: all parameters of a model in one run of floats;
+//! * [`tokens`]: texts as token ids, in memory or mapped;
 //! * [`tensor`] and [`device`]: where numbers live.
 
 pub mod batch;
@@ -13,6 +14,7 @@ pub mod hf;
 pub mod ops;
 pub mod params;
 pub mod tensor;
+pub mod tokens;
 
 pub use batch::Batch;
 pub use device::Device;
@@ -20,3 +22,4 @@ pub use error::{Error, Result};
 pub use ops::matmul::Precision;
 pub use params::Layout;
 pub use tensor::Tensor;
+pub use tokens::Tokens;

@@ -1,0 +1,225 @@
+//! How does a text become token ids?
+//!
+//! As `tokenizer.json` says, by the library that wrote it; or, where there is only a `vocab.txt`, as BERT does
+//! (`word_piece`). Texts are cut to `max_len` tokens, special tokens included, and never padded.
+
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use tokenizers::{
+    ModelWrapper, NormalizerWrapper, PostProcessor, PreTokenizerWrapper, TruncationDirection,
+    TruncationParams,
+};
+use xmc_data::Strings;
+use xmc_data::formats::atomic::write_atomically;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::word_piece;
+use crate::error::{Error, Result};
+use crate::tokens::{Builder, Tokens};
+
+const FILE: &str = "tokenizer.json";
+
+/// Everything that describes a tokenizer in a folder of Hugging Face.
+const FILES: [&str; 9] = [
+    FILE,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+];
+
+/// Texts of one task, and tasks whose results are held before they are joined.
+const CHUNK: usize = 64;
+const CHUNKS_AT_ONCE: usize = 1024;
+
+/// Bytes of text looked at first, for each token that is wanted. English has about five letters a token.
+const BYTES_PER_TOKEN: usize = 10;
+
+/// Turns texts into ids.
+#[derive(Debug)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    /// The file that says how; for messages.
+    path: PathBuf,
+    max_len: usize,
+    /// Whether the ids of a text that ends at a space are the first ids of every longer text.
+    prefix_free: bool,
+    /// The files as they were when opened, for [`Tokenizer::save`] and the key.
+    files: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl Tokenizer {
+    /// Opens the tokenizer of a model folder, for at most `max_len` tokens a text, special ones included.
+    pub fn open(dir: &Path, max_len: usize) -> Result<Self> {
+        let mut files = Vec::new();
+        for name in FILES {
+            let path = dir.join(name);
+            if path.is_file() {
+                files.push((name, std::fs::read(&path).map_err(Error::io(&path))?));
+            }
+        }
+        let content = |name: &str| files.iter().find(|(n, _)| *n == name).map(|(_, bytes)| bytes.as_slice());
+        let (path, inner) = if let Some(bytes) = content(FILE) {
+            let path = dir.join(FILE);
+            let inner = tokenizers::Tokenizer::from_bytes(bytes)
+                .map_err(|e| Error::file(&path, format!("not a tokenizer that can be read: {e}")))?;
+            (path, inner)
+        } else if let Some(vocabulary) = content("vocab.txt") {
+            (dir.join("vocab.txt"), word_piece::build(dir, vocabulary, content("tokenizer_config.json"))?)
+        } else {
+            return Err(no_tokenizer(dir));
+        };
+        Tokenizer { prefix_free: prefix_free(&inner), inner, path, max_len, files }.truncating()
+    }
+
+    /// Sets truncation, and checks that every text will have a token.
+    fn truncating(mut self) -> Result<Self> {
+        let special = self.inner.get_post_processor().map_or(0, |p| p.added_tokens(false));
+        let max_len = self.max_len;
+        if max_len <= special {
+            return Err(Error::file(
+                &self.path,
+                format!("max_len {max_len} leaves no room for text: every text has {special} special tokens"),
+            ));
+        }
+        // The side that is cut is part of the tokenizer, the length is not.
+        let direction = self.inner.get_truncation().map_or(TruncationDirection::Right, |t| t.direction);
+        self.prefix_free &= direction == TruncationDirection::Right;
+        let truncation = TruncationParams { max_length: max_len, direction, ..Default::default() };
+        self.inner.with_padding(None);
+        self.inner.with_truncation(Some(truncation)).map_err(|e| Error::file(&self.path, e.to_string()))?;
+        if self.ids("")?.is_empty() {
+            return Err(Error::file(
+                &self.path,
+                "adds no special tokens, so an empty text would have no token at all",
+            ));
+        }
+        Ok(self)
+    }
+
+    /// Largest number of tokens of a text.
+    pub fn max_len(&self) -> usize {
+        self.max_len
+    }
+
+    /// Number of ids; every id is below it.
+    pub fn vocabulary(&self) -> usize {
+        self.inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1)
+    }
+
+    /// Ids of one text, with special tokens.
+    pub fn encode_one(&self, text: &str) -> Result<Vec<u32>> {
+        if let Some(start) = self.start_of(text) {
+            let ids = self.ids(start)?;
+            if ids.len() == self.max_len {
+                return Ok(ids);
+            }
+        }
+        self.ids(text)
+    }
+
+    /// Ids of all texts, in parallel.
+    pub fn encode(&self, texts: &Strings) -> Result<Tokens> {
+        let mut all = Builder::default();
+        for first in (0..texts.len()).step_by(CHUNK * CHUNKS_AT_ONCE) {
+            let last = texts.len().min(first + CHUNK * CHUNKS_AT_ONCE);
+            let chunks: Vec<usize> = (first..last).step_by(CHUNK).collect();
+            let done: Vec<Builder> = chunks
+                .into_par_iter()
+                .map(|start| {
+                    let mut rows = Builder::default();
+                    for i in start..last.min(start + CHUNK) {
+                        rows.push(&self.encode_one(texts.get(i))?);
+                    }
+                    Ok(rows)
+                })
+                .collect::<Result<_>>()?;
+            for rows in &done {
+                all.append(rows);
+            }
+        }
+        Ok(all.finish())
+    }
+
+    /// Ids of all texts, mapped from a file in the folder `cache` that is written if it is not there yet.
+    ///
+    /// The file is named by the [key](Tokenizer::cache_key), so it is found again only for the same texts, tokenizer
+    /// and length. A damaged one is written anew.
+    pub fn encode_cached(&self, texts: &Strings, cache: &Path) -> Result<Tokens> {
+        let path = cache.join(format!("{:016x}.tokens", self.cache_key(texts)));
+        if let Ok(tokens) = Tokens::open(&path) {
+            return Ok(tokens);
+        }
+        self.encode(texts)?.save(&path)?;
+        Tokens::open(&path)
+    }
+
+    /// A number that differs for other texts, another tokenizer or another length.
+    pub fn cache_key(&self, texts: &Strings) -> u64 {
+        let mut hash = Xxh3::new();
+        let mut add = |bytes: &[u8]| {
+            hash.update(&(bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        add(&(self.max_len as u64).to_le_bytes());
+        for (name, bytes) in &self.files {
+            add(name.as_bytes());
+            add(bytes);
+        }
+        texts.iter().for_each(|text| add(text.as_bytes()));
+        hash.digest()
+    }
+
+    /// Writes the tokenizer's files into a folder that exists, as they were when it was opened.
+    pub fn save(&self, dir: &Path) -> Result<()> {
+        for (name, bytes) in &self.files {
+            let path = dir.join(name);
+            write_atomically(&path, |file| {
+                std::io::Write::write_all(file, bytes).map_err(xmc_data::Error::io(&path))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn ids(&self, text: &str) -> Result<Vec<u32>> {
+        match self.inner.encode_fast(text, true) {
+            Ok(encoding) => Ok(encoding.get_ids().to_vec()),
+            Err(e) => {
+                let shown: String = text.chars().take(60).collect();
+                Err(Error::file(&self.path, format!("cannot cut the text `{shown}`: {e}")))
+            }
+        }
+    }
+
+    /// The part of a long text that very likely holds all tokens that are kept: cutting a whole book to take its first
+    /// page costs a book.
+    fn start_of<'t>(&self, text: &'t str) -> Option<&'t str> {
+        let wanted = self.max_len.saturating_mul(BYTES_PER_TOKEN);
+        let start = text.as_bytes().get(..wanted).filter(|_| self.prefix_free)?;
+        // Before an ASCII space a character ends, so this never cuts one.
+        let end = start.iter().rposition(|&byte| byte == b' ')?;
+        text.get(..end)
+    }
+}
+
+/// True for BERT's way: words end at spaces and know nothing of each other.
+fn prefix_free(inner: &tokenizers::Tokenizer) -> bool {
+    let normalizer = matches!(inner.get_normalizer(), None | Some(NormalizerWrapper::BertNormalizer(_)));
+    let words = matches!(inner.get_pre_tokenizer(), Some(PreTokenizerWrapper::BertPreTokenizer(_)));
+    let pieces = matches!(inner.get_model(), ModelWrapper::WordPiece(_));
+    let added = inner.get_added_tokens_decoder();
+    normalizer && words && pieces && added.values().all(|token| !token.content.contains(char::is_whitespace))
+}
+
+fn no_tokenizer(dir: &Path) -> Error {
+    Error::file(
+        dir,
+        "no tokenizer.json (nor vocab.txt of a BERT model) in this folder; make one, in the folder: \
+         python -c \"from transformers import AutoTokenizer; AutoTokenizer.from_pretrained('.').save_pretrained('.')\"",
+    )
+}

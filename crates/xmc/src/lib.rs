@@ -3,6 +3,7 @@
 //! * [`methods`] learn;
 //! * [`model`] is the folder that training leaves and what predicts with it; [`evaluation`] says how well;
 //! * [`config`] is how a user tells a method what to do;
+//! * [`index`] finds the labels whose embeddings fit a query best;
 //! * [`run`] cuts long work into stages that survive a crash; [`events`] says how far it is;
 //! * [`memory`] counts bytes;
 //! * [`data`] (datasets, text features, metrics) and [`linear`] (trees and rankers) and [`nn`]
@@ -13,6 +14,7 @@ pub mod error;
 pub mod evaluation;
 pub mod events;
 mod fingerprint;
+pub mod index;
 pub mod memory;
 pub mod methods;
 pub mod model;

@@ -1,0 +1,135 @@
+//! Which labels can still be among the best k?
+//!
+//! A threshold that only rises lets most scores pass by with one comparison; the few survivors go into a buffer that is
+//! cut with a selection when it is full. O(n + k log(n/k)) for n scores in random order.
+
+use xmc_data::topk::by_score;
+
+use super::Ranked;
+
+/// A label whose exact score is in `[low, high]`.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    label: u32,
+    low: f32,
+    high: f32,
+}
+
+/// Candidates of one query.
+#[derive(Clone, Debug)]
+pub(super) struct Band {
+    k: usize,
+    /// More candidates than this are not worth ranking one by one.
+    limit: usize,
+    /// At least k labels reach this.
+    floor: f32,
+    candidates: Vec<Candidate>,
+    /// So many candidates make a cut worth its time.
+    full: usize,
+    wide: bool,
+}
+
+impl Band {
+    pub(super) fn new(k: usize) -> Self {
+        let full = k.saturating_mul(2).saturating_add(64);
+        let limit = k.saturating_mul(16).saturating_add(1024);
+        Band { k, limit, floor: f32::NEG_INFINITY, candidates: Vec::new(), full, wide: false }
+    }
+
+    /// Labels whose highest possible score is below this need not be pushed.
+    pub(super) fn floor(&self) -> f32 {
+        self.floor
+    }
+
+    pub(super) fn push(&mut self, label: u32, low: f32, high: f32) {
+        if high >= self.floor {
+            self.candidates.push(Candidate { label, low, high });
+            if self.candidates.len() >= self.full {
+                self.cut();
+            }
+        }
+    }
+
+    /// Raises the floor and drops what is below it.
+    pub(super) fn cut(&mut self) {
+        if self.wide || self.candidates.len() <= self.k {
+            return;
+        }
+        let (_, kth, _) = self.candidates.select_nth_unstable_by(self.k - 1, |a, b| b.low.total_cmp(&a.low));
+        self.floor = self.floor.max(kth.low);
+        let floor = self.floor;
+        self.candidates.retain(|c| c.high >= floor);
+        self.full = self.full.max(self.candidates.len().saturating_mul(2));
+        if self.candidates.len() > self.limit {
+            (self.wide, self.floor, self.candidates) = (true, f32::INFINITY, Vec::new());
+        }
+    }
+
+    /// Takes the candidates of other labels.
+    pub(super) fn merge(&mut self, other: Band) {
+        self.wide |= other.wide;
+        self.floor = self.floor.max(other.floor);
+        self.candidates.extend(other.candidates);
+    }
+
+    /// Ranks the candidates by exact score; nothing if there are too many.
+    pub(super) fn rank(mut self, score: impl Fn(u32) -> f32) -> Option<Ranked> {
+        self.cut();
+        if self.wide {
+            return None;
+        }
+        let mut row: Ranked = self.candidates.iter().map(|c| (c.label, score(c.label))).collect();
+        row.sort_unstable_by(by_score);
+        row.truncate(self.k);
+        Some(row)
+    }
+}
+
+/// The best k of exact scores that come by rising label.
+#[derive(Clone, Debug)]
+pub(super) struct Best {
+    k: usize,
+    /// A score below this is not among the best; an equal one of a later label neither, so it is just above the k-th.
+    floor: f32,
+    row: Ranked,
+}
+
+impl Best {
+    pub(super) fn new(k: usize) -> Self {
+        Best { k, floor: f32::NEG_INFINITY, row: Ranked::new() }
+    }
+
+    pub(super) fn floor(&self) -> f32 {
+        self.floor
+    }
+
+    pub(super) fn push(&mut self, label: u32, score: f32) {
+        if score >= self.floor {
+            self.row.push((label, score));
+            if self.row.len() >= self.k.saturating_mul(2).saturating_add(64) {
+                self.cut();
+                self.floor = self.row.last().map_or(self.floor, |kth| kth.1.next_up());
+            }
+        }
+    }
+
+    fn cut(&mut self) {
+        if self.row.len() > self.k {
+            self.row.select_nth_unstable_by(self.k - 1, by_score);
+            self.row.truncate(self.k);
+        }
+    }
+
+    /// Takes the best of later labels.
+    pub(super) fn merge(&mut self, later: Best) {
+        self.row.extend(later.row);
+        self.cut();
+    }
+
+    /// Best first.
+    pub(super) fn rank(mut self) -> Ranked {
+        self.cut();
+        self.row.sort_unstable_by(by_score);
+        self.row
+    }
+}

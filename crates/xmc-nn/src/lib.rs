@@ -2,6 +2,7 @@
 //!
 //! * [`batch`]: token sequences side by side, without padding;
 //! * [`hf`]: encoders as folders of Hugging Face;
+//! * [`loss`]: what a step minimises, streamed over all labels;
 //! * [`ops`]: the kernels, chosen by instruction set at run time;
 //! * [`params`]: all parameters of a model in one run of floats;
 //! * [`tokens`]: texts as token ids, in memory or mapped;
@@ -11,6 +12,7 @@ pub mod batch;
 pub mod device;
 pub mod error;
 pub mod hf;
+pub mod loss;
 pub mod ops;
 pub mod params;
 pub mod tensor;

@@ -1,4 +1,5 @@
-//! Errors of the product: settings, runs and models. What is wrong with data comes from `xmc-data` as it is.
+//! Errors of the product: settings, runs and models. What is wrong with data or an encoder comes from `xmc-data` or
+//! `xmc-nn` as it is.
 
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,9 @@ pub enum Error {
     /// Data, features, trees or rankers: the message says where.
     #[error(transparent)]
     Data(#[from] xmc_data::Error),
+    /// Encoders and tokenizers: the message says where.
+    #[error(transparent)]
+    Nn(xmc_nn::Error),
     /// A setting that no method has.
     #[error("{place}: unknown setting `{key}`{hint}")]
     UnknownSetting {
@@ -74,8 +78,18 @@ impl Error {
                 xmc_data::Error::Io { path, .. }
                 | xmc_data::Error::Parse { path, .. }
                 | xmc_data::Error::File { path, .. },
-            ) => Some(path),
+            )
+            | Error::Nn(xmc_nn::Error::File { path, .. }) => Some(path),
             _ => None,
+        }
+    }
+}
+
+impl From<xmc_nn::Error> for Error {
+    fn from(problem: xmc_nn::Error) -> Self {
+        match problem {
+            xmc_nn::Error::Data(problem) => Error::Data(problem),
+            other => Error::Nn(other),
         }
     }
 }

@@ -1,27 +1,36 @@
 //! How do encoders compute and learn?
 //!
 //! * [`batch`]: token sequences side by side, without padding;
+//! * [`dropout`] and [`pool`]: which activations are dropped, how tokens become one vector;
 //! * [`hf`]: encoders as folders of Hugging Face;
 //! * [`loss`]: what a step minimises, streamed over all labels;
 //! * [`ops`]: the kernels, chosen by instruction set at run time;
 //! * [`params`]: all parameters of a model in one run of floats;
+//! * [`tensor`] and [`device`]: where numbers live;
 //! * [`tokens`]: texts as token ids, in memory or mapped;
-//! * [`tensor`] and [`device`]: where numbers live.
+//! * [`tower`]: texts to embeddings, and gradients back;
+//! * [`transformer`]: the layers.
 
 pub mod batch;
 pub mod device;
+pub mod dropout;
 pub mod error;
 pub mod hf;
 pub mod loss;
 pub mod ops;
 pub mod params;
+pub mod pool;
 pub mod tensor;
 pub mod tokens;
+pub mod tower;
+pub mod transformer;
 
 pub use batch::Batch;
 pub use device::Device;
+pub use dropout::DropoutKey;
 pub use error::{Error, Result};
 pub use ops::matmul::Precision;
 pub use params::Layout;
 pub use tensor::Tensor;
 pub use tokens::Tokens;
+pub use tower::{Pooling, Tower, TowerConfig};

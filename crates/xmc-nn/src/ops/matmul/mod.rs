@@ -4,7 +4,24 @@
 //! step, activations once per chunk of tokens. Every element of C sums over k in one fixed order that depends on
 //! neither threads nor the range of rows asked for.
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx;
+mod blocks;
+mod kernel;
+mod layout;
+#[cfg(target_arch = "x86_64")]
+mod pairs;
+#[cfg(test)]
+mod tests;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
+mod vector;
+
 use std::ops::Range;
+
+use blocks::Target;
+pub use kernel::Kernel;
+use layout::{Line, PANEL, Source, TILE};
 
 /// How products are computed. Sums are f32 always.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,42 +67,54 @@ impl<'a> View<'a> {
             ..self
         }
     }
-
-    fn at(&self, i: usize, j: usize) -> f32 {
-        self.data[i * self.row_stride + j * self.col_stride]
-    }
 }
 
 /// The left operand A `[m, k]`, laid out.
 #[derive(Debug)]
 pub struct Lhs {
-    precision: Precision,
+    kernel: Kernel,
     m: usize,
     k: usize,
-    data: Vec<f32>,
+    data: Vec<Line>,
 }
 
 /// The right operand B `[k, n]`, laid out.
 #[derive(Debug)]
 pub struct Rhs {
-    precision: Precision,
+    kernel: Kernel,
     k: usize,
     n: usize,
-    data: Vec<f32>,
+    data: Vec<Line>,
 }
 
 impl Lhs {
     /// Empty; `fill` gives it content and reuses its memory.
     pub fn new(precision: Precision) -> Self {
-        Lhs { precision, m: 0, k: 0, data: Vec::new() }
+        Self::with(Kernel::best(precision))
+    }
+
+    /// The same for a kernel of one's own choice.
+    ///
+    /// # Panics
+    /// If this processor does not have it.
+    pub fn with(kernel: Kernel) -> Self {
+        kernel.check();
+        Lhs { kernel, m: 0, k: 0, data: Vec::new() }
     }
 
     /// Lays out `a [m, k]`.
     pub fn fill(&mut self, a: View<'_>) {
         (self.m, self.k) = (a.rows, a.cols);
-        self.data.clear();
-        self.data.extend((0..a.rows).flat_map(|i| (0..a.cols).map(move |j| a.at(i, j))));
-        round(self.precision, &mut self.data);
+        match self.kernel {
+            Kernel::Vector { rounded } => layout::panels(Source::lhs(a), PANEL[0], rounded, &mut self.data),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `with` has seen that the processor has the instructions.
+            kernel => unsafe {
+                tiles::tiles(Source::lhs(a), tiles::Side::Left, kernel.planes(), &mut self.data);
+            },
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => unreachable!("`with` has seen that there are no tiles here"),
+        }
     }
 
     /// Number of rows m.
@@ -102,15 +131,31 @@ impl Lhs {
 impl Rhs {
     /// Empty; `fill` gives it content and reuses its memory.
     pub fn new(precision: Precision) -> Self {
-        Rhs { precision, k: 0, n: 0, data: Vec::new() }
+        Self::with(Kernel::best(precision))
+    }
+
+    /// The same for a kernel of one's own choice.
+    ///
+    /// # Panics
+    /// If this processor does not have it.
+    pub fn with(kernel: Kernel) -> Self {
+        kernel.check();
+        Rhs { kernel, k: 0, n: 0, data: Vec::new() }
     }
 
     /// Lays out `b [k, n]`.
     pub fn fill(&mut self, b: View<'_>) {
         (self.k, self.n) = (b.rows, b.cols);
-        self.data.clear();
-        self.data.extend((0..b.rows).flat_map(|i| (0..b.cols).map(move |j| b.at(i, j))));
-        round(self.precision, &mut self.data);
+        match self.kernel {
+            Kernel::Vector { rounded } => layout::panels(Source::rhs(b), PANEL[1], rounded, &mut self.data),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `with` has seen that the processor has the instructions.
+            kernel => unsafe {
+                tiles::tiles(Source::rhs(b), tiles::Side::Right, kernel.planes(), &mut self.data);
+            },
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => unreachable!("`with` has seen that there are no tiles here"),
+        }
     }
 
     /// Number of rows k, over which products sum.
@@ -124,31 +169,33 @@ impl Rhs {
     }
 }
 
-fn round(precision: Precision, values: &mut [f32]) {
-    if precision == Precision::Bf16 {
-        for v in values {
-            *v = half::bf16::from_f32(*v).to_f32();
-        }
-    }
-}
-
 /// `c[rows, :] = a[rows, :] b`, or `+=` with `add`, by one thread. Row i of the result is
 /// `c[(i - rows.start) * stride ..][..n]`.
 ///
 /// # Panics
-/// If shapes or precisions do not fit.
+/// If shapes or kernels do not fit.
 pub fn product(a: &Lhs, b: &Rhs, rows: Range<usize>, c: &mut [f32], stride: usize, add: bool) {
-    assert_eq!((a.k, a.precision), (b.k, b.precision));
-    for (i, row) in rows.zip(c.chunks_mut(stride.max(1))) {
-        let row = &mut row[..b.n];
-        if !add {
-            row.fill(0.0);
+    assert_eq!((a.k, a.kernel), (b.k, b.kernel));
+    assert!(rows.end <= a.m && stride >= b.n);
+    if a.k == 0 && !add {
+        for row in c.chunks_mut(stride.max(1)).take(rows.len()) {
+            row[..b.n].fill(0.0);
         }
-        for j in 0..a.k {
-            let factor = a.data[i * a.k + j];
-            for (sum, value) in row.iter_mut().zip(&b.data[j * b.n..]) {
-                *sum += factor * value;
-            }
-        }
+    }
+    if a.k == 0 || b.n == 0 || rows.is_empty() {
+        return;
+    }
+    let target = Target { rows, cols: b.n, c, stride, add };
+    let steps = a.k.div_ceil(TILE[1]);
+    match a.kernel {
+        Kernel::Vector { .. } => vector::product(&a.data, &b.data, a.k, target),
+        // SAFETY: `with` has seen that the processor has the instructions; `fill` has laid out all tiles.
+        #[cfg(target_arch = "x86_64")]
+        Kernel::Avx512Bf16 => unsafe { pairs::product(&a.data, &b.data, steps, target) },
+        // SAFETY: as above.
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        Kernel::Amx { planes } => unsafe { amx::product(&a.data, &b.data, planes, steps, target) },
+        #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+        _ => unreachable!("`with` has seen that this processor cannot"),
     }
 }

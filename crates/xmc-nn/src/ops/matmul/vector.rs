@@ -1,0 +1,128 @@
+//! Products in f32 with the widest registers there are, on panels of 8 rows and 32 columns.
+
+use super::blocks::{Block, Target, Walk};
+use super::layout::{Line, PANEL};
+use crate::ops::simd::{Level, level};
+
+/// Sums of one block.
+type Kernel = unsafe fn(&Block, &[f32], &[f32]);
+
+/// C = A B over operands in panels of depth `k`.
+pub(super) fn product(a: &[Line], b: &[Line], k: usize, target: Target<'_>) {
+    let kernel: Kernel = match level() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => avx512,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => avx2,
+        _ => portable,
+    };
+    run(a, b, k, target, kernel);
+}
+
+fn run(a: &[Line], b: &[Line], k: usize, target: Target<'_>, kernel: Kernel) {
+    let (a, b) = (bytemuck::cast_slice::<Line, f32>(a), bytemuck::cast_slice::<Line, f32>(b));
+    // 32 KiB of B stay in the first cache.
+    let walk = Walk { block: PANEL, piece: PANEL, steps: k, pass: 256 };
+    walk.run(target, |block| {
+        let depth = block.steps.len();
+        let a = &a[block.at[0] * k + block.steps.start * PANEL[0]..][..depth * PANEL[0]];
+        let b = &b[block.at[1] * k + block.steps.start * PANEL[1]..][..depth * PANEL[1]];
+        // SAFETY: the kernel was chosen by `level`; the block's C has room for a whole piece.
+        unsafe { kernel(block, a, b) };
+    });
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn avx512(block: &Block, a: &[f32], b: &[f32]) {
+    use std::arch::x86_64::{
+        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+    };
+    let mut sums = [[_mm512_setzero_ps(); 2]; PANEL[0]];
+    // SAFETY: the block's C has room for 8 rows of 32; a step of B is two registers.
+    unsafe {
+        if block.load {
+            for i in 0..PANEL[0] {
+                for j in 0..2 {
+                    sums[i][j] = _mm512_loadu_ps(block.c.add(i * block.stride + j * 16));
+                }
+            }
+        }
+        for (a, b) in a.as_chunks::<{ PANEL[0] }>().0.iter().zip(b.as_chunks::<{ PANEL[1] }>().0) {
+            let columns = [_mm512_loadu_ps(b.as_ptr()), _mm512_loadu_ps(b.as_ptr().add(16))];
+            for i in 0..PANEL[0] {
+                for j in 0..2 {
+                    sums[i][j] = _mm512_fmadd_ps(_mm512_set1_ps(a[i]), columns[j], sums[i][j]);
+                }
+            }
+        }
+        for i in 0..PANEL[0] {
+            for j in 0..2 {
+                _mm512_storeu_ps(block.c.add(i * block.stride + j * 16), sums[i][j]);
+            }
+        }
+    }
+}
+
+/// Four rows and 16 columns at a time: more sums than that do not fit into 16 registers.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn avx2(block: &Block, a: &[f32], b: &[f32]) {
+    use std::arch::x86_64::{
+        _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
+    };
+    for (top, left) in [(0, 0), (4, 0), (0, 16), (4, 16)] {
+        // SAFETY: the block's C has room for 8 rows of 32; a step of B is four registers.
+        unsafe {
+            let c = block.c.add(top * block.stride + left);
+            let mut sums = [[_mm256_setzero_ps(); 2]; 4];
+            if block.load {
+                for i in 0..4 {
+                    for j in 0..2 {
+                        sums[i][j] = _mm256_loadu_ps(c.add(i * block.stride + j * 8));
+                    }
+                }
+            }
+            for (a, b) in a.as_chunks::<{ PANEL[0] }>().0.iter().zip(b.as_chunks::<{ PANEL[1] }>().0) {
+                let b = b.as_ptr().add(left);
+                let columns = [_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8))];
+                for i in 0..4 {
+                    for j in 0..2 {
+                        sums[i][j] = _mm256_fmadd_ps(_mm256_set1_ps(a[top + i]), columns[j], sums[i][j]);
+                    }
+                }
+            }
+            for i in 0..4 {
+                for j in 0..2 {
+                    _mm256_storeu_ps(c.add(i * block.stride + j * 8), sums[i][j]);
+                }
+            }
+        }
+    }
+}
+
+/// Four rows and 8 columns at a time, in plain code.
+unsafe fn portable(block: &Block, a: &[f32], b: &[f32]) {
+    for top in (0..PANEL[0]).step_by(4) {
+        for left in (0..PANEL[1]).step_by(8) {
+            // SAFETY: the block's C has room for 8 rows of 32.
+            let at = |i: usize| unsafe { block.c.add((top + i) * block.stride + left).cast::<[f32; 8]>() };
+            let mut sums = [[0f32; 8]; 4];
+            if block.load {
+                // SAFETY: as above; what lies there is numbers.
+                sums = std::array::from_fn(|i| unsafe { at(i).read_unaligned() });
+            }
+            for (a, b) in a.as_chunks::<{ PANEL[0] }>().0.iter().zip(b.as_chunks::<{ PANEL[1] }>().0) {
+                for i in 0..4 {
+                    for j in 0..8 {
+                        sums[i][j] += a[top + i] * b[left + j];
+                    }
+                }
+            }
+            for i in 0..4 {
+                // SAFETY: as above.
+                unsafe { at(i).write_unaligned(sums[i]) };
+            }
+        }
+    }
+}

@@ -1,10 +1,12 @@
 //! How do encoders compute and learn?
 //!
 //! * [`batch`]: token sequences side by side, without padding;
+//! * [`checkpoint`]: named runs of floats in a checked file;
 //! * [`dropout`] and [`pool`]: which activations are dropped, how tokens become one vector;
 //! * [`hf`]: encoders as folders of Hugging Face;
 //! * [`loss`]: what a step minimises, streamed over all labels;
 //! * [`ops`]: the kernels, chosen by instruction set at run time;
+//! * [`optim`]: optimisers, schedules, clipping, averages;
 //! * [`params`]: all parameters of a model in one run of floats;
 //! * [`tensor`] and [`device`]: where numbers live;
 //! * [`tokens`]: texts as token ids, in memory or mapped;
@@ -12,12 +14,14 @@
 //! * [`transformer`]: the layers.
 
 pub mod batch;
+pub mod checkpoint;
 pub mod device;
 pub mod dropout;
 pub mod error;
 pub mod hf;
 pub mod loss;
 pub mod ops;
+pub mod optim;
 pub mod params;
 pub mod pool;
 pub mod tensor;

@@ -1,0 +1,102 @@
+//! How are parameters averaged over time (stochastic weight averaging, Izmailov et al. 2018)?
+
+use rayon::prelude::*;
+
+use crate::error::{Error, Result};
+
+/// Floats of one task.
+const BLOCK: usize = 1 << 15;
+
+/// The plain mean of all parameters that were shown: average += (params - average) / updates.
+#[derive(Clone, Debug)]
+pub struct Swa {
+    average: Vec<f32>,
+    /// How many were shown; an array, to be viewed as floats.
+    updates: [u32; 1],
+}
+
+impl Swa {
+    /// An average of nothing yet, for `len` parameters.
+    pub fn new(len: usize) -> Self {
+        Swa { average: vec![0.0; len], updates: [0] }
+    }
+
+    /// Takes another set of parameters into the mean; the first one becomes it.
+    pub fn update(&mut self, params: &[f32]) -> Result<()> {
+        if params.len() != self.average.len() {
+            let (found, n) = (params.len(), self.average.len());
+            return Err(Error::Shape(format!("{found} parameters for an average of {n}")));
+        }
+        self.updates[0] += 1;
+        let part = 1.0 / self.updates[0] as f32;
+        let first = self.updates[0] == 1;
+        let blocks = self.average.par_chunks_mut(BLOCK).zip(params.par_chunks(BLOCK));
+        blocks.for_each(
+            |(average, params)| {
+                if first { average.copy_from_slice(params) } else { mix(average, params, part) }
+            },
+        );
+        Ok(())
+    }
+
+    /// The mean.
+    pub fn average(&self) -> &[f32] {
+        &self.average
+    }
+
+    /// How many sets of parameters are in it.
+    pub fn updates(&self) -> u32 {
+        self.updates[0]
+    }
+
+    /// Everything that it remembers, by name.
+    pub fn state(&self) -> Vec<(&'static str, &[f32])> {
+        vec![("average", &self.average), ("updates", bytemuck::cast_slice(&self.updates))]
+    }
+
+    /// Puts back what [`Swa::state`] gave: `take` hands out the runs by name.
+    pub fn restore(&mut self, mut take: impl FnMut(&str) -> Option<Vec<f32>>) -> Result<()> {
+        let average = super::stored(&mut take, "average", self.average.len())?;
+        let updates = super::stored(&mut take, "updates", 1)?;
+        (self.average, self.updates) = (average, [updates[0].to_bits()]);
+        Ok(())
+    }
+}
+
+crate::simd! {
+    /// average += (params - average) * part.
+    fn mix(average: &mut [f32], params: &[f32], part: f32) {
+        for (a, p) in average.iter_mut().zip(params) {
+            *a += (p - *a) * part;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_running_mean_is_that_of_the_golden_file_and_survives_storing() {
+        #[derive(serde::Deserialize)]
+        struct Golden {
+            snapshots: Vec<Vec<f32>>,
+            running: Vec<Vec<f32>>,
+        }
+        let golden: Golden = serde_json::from_str(include_str!("../../tests/golden/elias_swa.json")).unwrap();
+        let mut swa = Swa::new(3);
+        for (params, want) in golden.snapshots.iter().zip(&golden.running) {
+            let mut restored = Swa::new(3);
+            restored
+                .restore(|name| swa.state().iter().find(|(n, _)| *n == name).map(|(_, v)| v.to_vec()))
+                .unwrap();
+            swa = restored;
+            swa.update(params).unwrap();
+            for (a, want) in swa.average().iter().zip(want) {
+                assert!((a - want).abs() < 1e-6, "{a} {want}");
+            }
+        }
+        assert_eq!(swa.updates(), 5);
+        assert!(swa.update(&[1.0]).is_err());
+    }
+}

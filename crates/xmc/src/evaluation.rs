@@ -1,12 +1,15 @@
 //! How good is a model on labelled rows, and how fast?
 
+use std::borrow::Cow;
 use std::time::Instant;
 
-use xmc_data::dataset::Dataset;
-use xmc_data::dataset::Part;
+use xmc_data::TopK;
+use xmc_data::dataset::{Dataset, Part};
 use xmc_data::metrics::{self, EvaluateConfig, Propensity, Report, label_counts};
 
 use crate::error::{Error, Result};
+use crate::index::Filter;
+use crate::methods::Method;
 use crate::model::{Model, PredictOptions, Predictor};
 use crate::pairing::pair;
 
@@ -28,21 +31,12 @@ pub struct EvaluateOptions {
 /// time is that from texts (or features) to labels.
 pub fn evaluate(model: &Model, data: &Dataset, part: &Part, options: &EvaluateOptions) -> Result<Report> {
     let pairing = pair(model, data)?;
-    // Filtered labels are taken out of the predictions, and as many must stand behind them.
-    let deepest = options.cuts.iter().copied().max().unwrap_or(1);
-    let top_k = deepest + most_filtered(&part.filter);
-    let search = PredictOptions { top_k, beam_size: options.beam_size, exact: options.exact };
-    let start = Instant::now();
-    let predictions = match (model.reads_texts(), &part.texts, &part.features) {
-        (true, Some(texts), _) => model.predict(texts, &search)?,
-        (false, _, Some(x)) => model.predict_features(x, &search)?,
-        (true, None, _) => {
-            return Err(Error::file(&data.path, "no texts, but the model was trained on texts"));
-        }
-        (false, _, None) => {
-            return Err(Error::file(&data.path, "no features, but the model was trained on features"));
-        }
+    let filter = match &pairing {
+        None => Cow::Borrowed(part.filter.as_slice()),
+        Some(pairing) => Cow::Owned(pairing.filter(&part.filter)),
     };
+    let start = Instant::now();
+    let predictions = predict(model, data, part, &filter, options)?;
     let seconds = start.elapsed().as_secs_f64();
     let config = EvaluateConfig {
         ks: options.cuts.clone(),
@@ -52,15 +46,42 @@ pub fn evaluate(model: &Model, data: &Dataset, part: &Part, options: &EvaluateOp
     };
     let (counts, train_rows) = (label_counts(&data.train.y), data.train.rows());
     let report = match &pairing {
-        None => metrics::evaluate(&predictions, &part.y, &counts, train_rows, &part.filter, &config)?,
+        None => metrics::evaluate(&predictions, &part.y, &counts, train_rows, &filter, &config)?,
         Some(pairing) => {
-            let (y, filter) = (pairing.matrix(&part.y)?, pairing.filter(&part.filter));
-            metrics::evaluate(&predictions, &y, &pairing.counts(&counts), train_rows, &filter, &config)?
+            let (y, counts) = (pairing.matrix(&part.y)?, pairing.counts(&counts));
+            metrics::evaluate(&predictions, &y, &counts, train_rows, &filter, &config)?
         }
     };
     let unknown_labels = pairing.map(|pairing| pairing.unknown as u64).filter(|&unknown| unknown > 0);
     let docs_per_second = Some(part.rows() as f64 / seconds.max(f64::MIN_POSITIVE));
     Ok(Report { unknown_labels, seconds: Some(seconds), docs_per_second, ..report })
+}
+
+/// Answers deep enough for all cuts, once the pairs of `filter` (sorted) are taken out.
+fn predict(
+    model: &Model,
+    data: &Dataset,
+    part: &Part,
+    filter: &[(u32, u32)],
+    options: &EvaluateOptions,
+) -> Result<TopK> {
+    let missing = |what: &str| {
+        let problem = format!("no {what}, but the model was trained on {what}");
+        Err(Error::file(&data.path, problem))
+    };
+    let deepest = options.cuts.iter().copied().max().unwrap_or(1);
+    let search = |top_k| PredictOptions { top_k, beam_size: options.beam_size, exact: options.exact };
+    // As many labels as are filtered must stand behind the others.
+    let deeper = || search(deepest + most_filtered(filter));
+    match (model.method(), &part.texts, &part.features) {
+        // Filtered labels take no part in the search.
+        (Method::Dexml(method), Some(texts), _) => {
+            method.predict_texts(texts, &search(deepest), Filter::pairs(filter))
+        }
+        (Method::XrLinear(_), Some(texts), _) if model.reads_texts() => model.predict(texts, &deeper()),
+        (Method::XrLinear(_), _, Some(x)) if !model.reads_texts() => model.predict_features(x, &deeper()),
+        _ => missing(if model.reads_texts() { "texts" } else { "features" }),
+    }
 }
 
 /// The largest number of filter pairs of one row.

@@ -3,6 +3,7 @@
 //! * [`methods`] learn;
 //! * [`model`] is the folder that training leaves and what predicts with it; [`evaluation`] says how well;
 //! * [`config`] is how a user tells a method what to do;
+//! * [`encoder`] makes embeddings of texts;
 //! * [`index`] finds the labels whose embeddings fit a query best;
 //! * [`run`] cuts long work into stages that survive a crash; [`events`] says how far it is;
 //! * [`memory`] counts bytes;
@@ -10,6 +11,7 @@
 //!   (encoders) are the crates below.
 
 pub mod config;
+pub mod encoder;
 pub mod error;
 pub mod evaluation;
 pub mod events;
@@ -26,4 +28,4 @@ pub use xmc_linear as linear;
 pub use xmc_nn as nn;
 
 pub use error::{Error, Result};
-pub use model::{Model, PredictOptions, Predictor};
+pub use model::{Model, OpenOptions, PredictOptions, Predictor};

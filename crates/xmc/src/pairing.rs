@@ -78,9 +78,12 @@ impl Pairing {
         Ok(paired.finish(self.num_labels)?)
     }
 
-    /// `(row, label)` pairs under the new ids.
+    /// `(row, label)` pairs under the new ids, sorted.
     pub(crate) fn filter(&self, pairs: &[(u32, u32)]) -> Vec<(u32, u32)> {
-        pairs.iter().filter_map(|&(row, label)| Some((row, self.id(label)?))).collect()
+        let mut paired: Vec<_> =
+            pairs.iter().filter_map(|&(row, label)| Some((row, self.id(label)?))).collect();
+        paired.sort_unstable();
+        paired
     }
 
     /// Training rows of each label, in the order of the new ids; labels of the model alone have none.

@@ -1,13 +1,13 @@
 //! Which file of a dataset folder is read into what, and how is a folder written?
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{Dataset, Part, numbered_labels};
 use crate::csr::{Csr, Row};
 use crate::error::{Error, Result};
 use crate::filter;
-use crate::formats::atomic::{claim, remove_abandoned};
+use crate::formats::atomic::FolderAside;
 use crate::formats::source::Packing;
 use crate::formats::{lines, npz, xmc_text};
 use crate::labels::LabelSet;
@@ -141,20 +141,9 @@ pub(super) fn save(data: &Dataset, dir: &Path, packing: Packing) -> Result<()> {
     if fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(Error::file(dir, "exists and is not empty: remove it or choose another folder"));
     }
-    let create = |name: &Path| {
-        fs::create_dir_all(name)?;
-        // Some systems do not open folders; there is no lock then.
-        Ok(File::open(name).ok())
-    };
-    let (hidden, _lock) = claim(dir, create, Option::as_ref)?;
-    let written =
-        write_files(data, &hidden, packing).and_then(|()| fs::rename(&hidden, dir).map_err(Error::io(dir)));
-    if written.is_err() {
-        // The first error is the one to report.
-        let _ = fs::remove_dir_all(&hidden);
-    }
-    remove_abandoned(dir);
-    written
+    let hidden = FolderAside::new(dir)?;
+    write_files(data, hidden.path(), packing)?;
+    fs::rename(hidden.path(), dir).map_err(Error::io(dir))
 }
 
 fn write_files(data: &Dataset, dir: &Path, packing: Packing) -> Result<()> {

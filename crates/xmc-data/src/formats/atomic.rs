@@ -51,10 +51,45 @@ fn write_and_sync(
     Ok(file)
 }
 
+/// A hidden, empty folder beside `target`, to put its next content together in. Dropping it removes it with what is still
+/// inside, and what writers that were killed left beside the target.
+#[derive(Debug)]
+pub struct FolderAside {
+    target: PathBuf,
+    dir: PathBuf,
+    /// Some systems do not open folders; there is no lock then.
+    _lock: Option<File>,
+}
+
+impl FolderAside {
+    /// Makes the folder, and those above it.
+    pub fn new(target: &Path) -> Result<Self> {
+        let create = |name: &Path| {
+            fs::create_dir_all(name)?;
+            Ok(File::open(name).ok())
+        };
+        let (dir, lock) = claim(target, create, Option::as_ref)?;
+        Ok(FolderAside { target: target.to_owned(), dir, _lock: lock })
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.dir
+    }
+}
+
+impl Drop for FolderAside {
+    fn drop(&mut self) {
+        // It may have been renamed; what is left harms nobody.
+        let _ = fs::remove_dir_all(&self.dir);
+        remove_abandoned(&self.target);
+    }
+}
+
 /// A sibling of `path` that `create` made, and what it returned: the handle in it, if any, is locked until it is closed.
 ///
 /// The lock tells others that somebody still works here; it ends with the process, however that ends.
-pub(crate) fn claim<T>(
+fn claim<T>(
     path: &Path,
     create: impl Fn(&Path) -> io::Result<T>,
     handle: impl Fn(&T) -> Option<&File>,
@@ -71,7 +106,7 @@ pub(crate) fn claim<T>(
 }
 
 /// Removes the siblings of `path` whose writers are gone. Without complaint: they harm nobody.
-pub(crate) fn remove_abandoned(path: &Path) {
+fn remove_abandoned(path: &Path) {
     let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
         return;
     };
@@ -152,6 +187,21 @@ mod tests {
         let mut expected = [living, ".a.bin.backup.tmp", ".b.bin.7-0.tmp", "a.bin"];
         expected.sort_unstable();
         assert_eq!(names(dir.path()), expected);
+    }
+
+    #[test]
+    fn a_folder_aside_disappears_with_its_content_and_the_rests_of_dead_writers() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model");
+        fs::create_dir_all(dir.path().join(".model.8-0.tmp/raw")).unwrap();
+        let aside = FolderAside::new(&path).unwrap();
+        fs::write(aside.path().join("half"), "1").unwrap();
+        let kept = FolderAside::new(&path).unwrap();
+        fs::rename(kept.path(), &path).unwrap();
+        drop(kept);
+        assert!(aside.path().join("half").exists() && path.exists());
+        drop(aside);
+        assert_eq!(names(dir.path()), ["model"]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use xmc_nn::Device;
 use crate::error::{Error, Result};
 use crate::evaluation::{EvaluateOptions, evaluate};
 use crate::events::StageReport;
+use crate::methods::dexml::Dexml;
 use crate::methods::xr_linear::XrLinear;
 use crate::model::Model;
 
@@ -60,6 +61,8 @@ pub struct Summary {
 pub enum Method {
     /// A tree of linear rankers.
     XrLinear(XrLinear),
+    /// An encoder and one vector for every label.
+    Dexml(Box<Dexml>),
 }
 
 impl Method {
@@ -67,6 +70,7 @@ impl Method {
     pub fn num_labels(&self) -> usize {
         match self {
             Method::XrLinear(model) => model.num_labels(),
+            Method::Dexml(model) => model.num_labels(),
         }
     }
 }
@@ -74,6 +78,12 @@ impl Method {
 impl From<XrLinear> for Method {
     fn from(trained: XrLinear) -> Self {
         Method::XrLinear(trained)
+    }
+}
+
+impl From<Dexml> for Method {
+    fn from(trained: Dexml) -> Self {
+        Method::Dexml(Box::new(trained))
     }
 }
 

@@ -6,10 +6,14 @@
 //! | `labels` | names of the labels |
 //! | `vectorizer` | from texts to features; missing in models of given features |
 //! | `ranker.0`, `ranker.1`, … | one tree with its rankers each |
+//! | `encoder/` | an encoder in the layout of Hugging Face; in models of DEXML |
+//! | `label_embeddings` | one vector for every label; in models of DEXML |
 //!
-//! Opening checks every file and maps it: labels, vectorizer and rankers are read from the page cache as needed.
+//! Opening checks every file and maps it: labels, vectorizer, rankers and label vectors are read from the page cache as
+//! needed.
 //! A folder written by libpecos opens too; its labels are named by their numbers.
 
+pub mod add_labels;
 pub(crate) mod finish;
 pub mod manifest;
 pub mod publish;
@@ -21,10 +25,14 @@ use xmc_data::topk::ensemble::EnsembleRule;
 use xmc_data::{Csr, LabelSet, Strings, TopK};
 use xmc_linear::pecos;
 use xmc_linear::store::TreeModel;
+use xmc_nn::{Device, Precision};
 
 use crate::config::Settings;
+use crate::encoder::best_precision;
 use crate::error::{Error, Result};
+use crate::index::Filter;
 use crate::methods::Method;
+use crate::methods::dexml::{self, Dexml, DexmlConfig, ENCODER, LABEL_EMBEDDINGS};
 use crate::methods::xr_linear::{VECTORIZER, XrLinear, XrLinearConfig};
 use crate::model::manifest::Manifest;
 
@@ -38,9 +46,9 @@ pub(crate) const LABELS: &str = "labels";
 pub struct PredictOptions {
     /// Labels for each row, k. More than 50 may reorder those of an ensemble: its trees then propose more.
     pub top_k: usize,
-    /// Nodes kept at every inner level of a tree; the model's own number if not given.
+    /// Nodes kept at every inner level of a tree; the model's own number if not given. Only models with trees take it.
     pub beam_size: Option<usize>,
-    /// Search until no better label is possible, instead of keeping a beam.
+    /// Search until no better label is possible, instead of keeping a beam. Models of DEXML always do.
     pub exact: bool,
 }
 
@@ -48,6 +56,22 @@ impl PredictOptions {
     /// The best `k` labels, searched as the model was told in training.
     pub fn top(k: usize) -> Self {
         PredictOptions { top_k: k, beam_size: None, exact: false }
+    }
+}
+
+/// Where and how a model with an encoder computes; the others ignore it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// Where.
+    pub device: Device,
+    /// How exactly: bf16 is faster where the processor has it, and moves scores in the third digit.
+    pub precision: Precision,
+}
+
+impl Default for OpenOptions {
+    /// This machine's processor, at its fastest.
+    fn default() -> Self {
+        OpenOptions { device: Device::Cpu, precision: best_precision() }
     }
 }
 
@@ -78,11 +102,16 @@ impl Model {
 
     /// Opens a model folder after checking all its files.
     pub fn open(dir: &Path) -> Result<Self> {
+        Self::open_with(dir, OpenOptions::default())
+    }
+
+    /// The same, with a say in where and how an encoder computes.
+    pub fn open_with(dir: &Path, options: OpenOptions) -> Result<Self> {
         if !dir.exists() {
             return Err(Error::file(dir, "no such model folder; `xmc train` makes one"));
         }
         if dir.join(manifest::NAME).exists() {
-            return Self::open_own(dir);
+            return Self::open_own(dir, options);
         }
         if pecos::is_pecos_model(dir) {
             return Self::foreign(dir, pecos::open(dir)?);
@@ -90,12 +119,17 @@ impl Model {
         Err(Error::file(dir, "not a model folder: it has neither model.json nor the param.json of libpecos"))
     }
 
-    fn open_own(dir: &Path) -> Result<Self> {
+    fn open_own(dir: &Path, options: OpenOptions) -> Result<Self> {
         let manifest = Manifest::open(dir)?;
         let labels: LabelSet = Strings::open(&dir.join(LABELS))?.into();
         let method: Method = match manifest.method.as_str() {
             XrLinearConfig::METHOD => {
                 XrLinear::open(dir, &settings(dir, &manifest)?, manifest.has(VECTORIZER))?.into()
+            }
+            DexmlConfig::METHOD => {
+                let config: DexmlConfig = settings(dir, &manifest)?;
+                let (encoder, labels) = (dir.join(ENCODER), dir.join(LABEL_EMBEDDINGS));
+                Dexml::open(&encoder, &labels, &config, options.device, options.precision)?.into()
             }
             other => {
                 let problem = format!("unknown method `{other}`: update xmc");
@@ -143,6 +177,15 @@ impl Model {
     pub fn xr_linear(&self) -> Option<&XrLinear> {
         match &self.method {
             Method::XrLinear(model) => Some(model),
+            Method::Dexml(_) => None,
+        }
+    }
+
+    /// Encoder and label vectors, if this is a model of DEXML.
+    pub fn dexml(&self) -> Option<&Dexml> {
+        match &self.method {
+            Method::Dexml(model) => Some(model),
+            Method::XrLinear(_) => None,
         }
     }
 
@@ -150,6 +193,7 @@ impl Model {
     pub fn reads_texts(&self) -> bool {
         match &self.method {
             Method::XrLinear(model) => model.vectorizer().is_some(),
+            Method::Dexml(_) => true,
         }
     }
 
@@ -157,6 +201,7 @@ impl Model {
     pub fn session(&self, options: PredictOptions) -> Session<'_> {
         match &self.method {
             Method::XrLinear(model) => Session::XrLinear(model.session(options)),
+            Method::Dexml(model) => Session::Dexml(model.session(options)),
         }
     }
 }
@@ -169,12 +214,14 @@ impl Predictor for Model {
     fn predict(&self, texts: &Strings, options: &PredictOptions) -> Result<TopK> {
         match &self.method {
             Method::XrLinear(model) => model.predict_texts(texts, options),
+            Method::Dexml(model) => model.predict_texts(texts, options, Filter::none()),
         }
     }
 
     fn predict_features(&self, x: &Csr, options: &PredictOptions) -> Result<TopK> {
         match &self.method {
             Method::XrLinear(model) => model.predict_features(x, options),
+            Method::Dexml(_) => Err(dexml::reads_no_features()),
         }
     }
 }

@@ -3,12 +3,15 @@
 use xmc_data::Row;
 
 use crate::error::Result;
-use crate::methods::xr_linear;
+use crate::methods::{dexml, xr_linear};
 
 /// Buffers of a model that answers row after row; one for each thread.
+#[allow(clippy::large_enum_variant, reason = "there are few")]
 pub enum Session<'m> {
     /// Walks down label trees.
     XrLinear(xr_linear::Session<'m>),
+    /// Embeds, and compares with all labels.
+    Dexml(dexml::Session<'m>),
 }
 
 impl Session<'_> {
@@ -16,6 +19,7 @@ impl Session<'_> {
     pub fn text(&mut self, text: &str) -> Result<&[(u32, f32)]> {
         match self {
             Session::XrLinear(session) => session.text(text),
+            Session::Dexml(session) => session.text(text),
         }
     }
 
@@ -23,6 +27,7 @@ impl Session<'_> {
     pub fn features(&mut self, row: Row<'_>) -> Result<&[(u32, f32)]> {
         match self {
             Session::XrLinear(session) => session.features(row),
+            Session::Dexml(session) => session.features(row),
         }
     }
 }

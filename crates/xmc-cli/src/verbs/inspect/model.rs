@@ -4,6 +4,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use xmc::memory;
 use xmc::methods::Method;
+use xmc::methods::dexml::Dexml;
 use xmc::methods::xr_linear::XrLinear;
 use xmc::model::manifest::Manifest;
 use xmc::model::{Model, Predictor};
@@ -24,6 +25,7 @@ pub(super) fn show(model: &Model, json: bool) -> Result<String> {
     }
     match model.method() {
         Method::XrLinear(method) => xr_linear(method, &mut whole, &mut table),
+        Method::Dexml(method) => dexml(method, &mut whole, &mut table),
     }
     Ok(if json { serde_json::to_string_pretty(&whole)? + "\n" } else { table.render() })
 }
@@ -50,4 +52,37 @@ fn xr_linear(method: &XrLinear, whole: &mut Value, table: &mut Table) {
     }
     whole["features"] = method.num_features().into();
     whole["trees"] = trees.into();
+}
+
+fn dexml(method: &Dexml, whole: &mut Value, table: &mut Table) {
+    let (tower, labels) = (method.encoder().tower(), method.label_embeddings());
+    let (transformer, behind) = (tower.transformer_config(), tower.config());
+    let family = format!("{:?}", transformer.family).to_lowercase();
+    let pooling = format!("{:?}", behind.pooling).to_lowercase();
+    let parameters = tower.layout().len();
+    let sizes = [
+        ("encoder", family.clone()),
+        ("layers", transformer.layers.to_string()),
+        ("width", format!("{}, {} heads", transformer.hidden, transformer.heads)),
+        ("parameters", parameters.to_string()),
+        ("pooling", pooling.clone()),
+        ("tokens", format!("{} of a text", method.encoder().max_len())),
+        ("embeddings", {
+            let normalized = if behind.normalize { ", normalized" } else { "" };
+            format!("{} values{normalized}", tower.dim())
+        }),
+        ("label matrix", format!("{} x {} {}", labels.rows(), labels.dim(), labels.dtype())),
+        ("its size", memory::show(labels.bytes())),
+    ];
+    for (name, value) in sizes {
+        table.row([name.to_owned(), value]);
+    }
+    whole["encoder"] = json!({
+        "type": family, "layers": transformer.layers, "width": transformer.hidden, "heads": transformer.heads,
+        "parameters": parameters, "pooling": pooling, "projection": behind.projection,
+        "normalize": behind.normalize, "max_len": method.encoder().max_len(), "dim": tower.dim(),
+    });
+    whole["label_embeddings"] = json!({
+        "rows": labels.rows(), "dim": labels.dim(), "dtype": labels.dtype(), "bytes": labels.bytes(),
+    });
 }

@@ -6,7 +6,7 @@
 mod header;
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 pub(crate) use header::Header;
@@ -52,6 +52,60 @@ pub fn write_dense(path: &Path, m: &Dense) -> Result<()> {
             .and_then(|()| write_elements(file, m.values(), f32::to_le_bytes))
             .map_err(Error::io(path))
     })
+}
+
+/// Writes a matrix whose number of rows shows only at its end, as f4 in C order.
+///
+/// ```
+/// use std::io::Cursor;
+/// use xmc_data::formats::npy::RowWriter;
+/// let mut file = Cursor::new(Vec::new());
+/// let mut rows = RowWriter::new(&mut file, 2)?;
+/// rows.push(&[1.0, 2.0, 3.0, 4.0])?;
+/// rows.push(&[5.0, 6.0])?;
+/// assert_eq!(rows.finish()?, 3);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct RowWriter<'f, F> {
+    file: &'f mut F,
+    cols: usize,
+    rows: u64,
+}
+
+impl<'f, F: Write + Seek> RowWriter<'f, F> {
+    /// Begins at the start of `file`; rows have `cols` values.
+    pub fn new(file: &'f mut F, cols: usize) -> io::Result<Self> {
+        Header::new('f', 4, &[0, cols as u64]).write(file)?;
+        Ok(RowWriter { file, cols, rows: 0 })
+    }
+
+    /// Appends whole rows.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    ///
+    /// # Panics
+    /// If `values` are not whole rows.
+    pub fn push(&mut self, values: &[f32]) -> io::Result<()> {
+        assert!(values.len().is_multiple_of(self.cols.max(1)), "rows have {} values", self.cols);
+        write_elements(self.file, values, f32::to_le_bytes)?;
+        self.rows += (values.len() / self.cols.max(1)) as u64;
+        Ok(())
+    }
+
+    /// Writes how many rows there were, and returns it.
+    pub fn finish(self) -> io::Result<u64> {
+        self.file.seek(SeekFrom::Start(0))?;
+        self.header().write(self.file)?;
+        self.file.seek(SeekFrom::End(0))?;
+        Ok(self.rows)
+    }
+
+    /// As many bytes for any number of rows: two numbers of up to 20 digits fit into 128.
+    fn header(&self) -> Header {
+        Header::new('f', 4, &[self.rows, self.cols as u64])
+    }
 }
 
 /// `[rows, cols]` to `[cols, rows]`, both row after row.
@@ -174,6 +228,21 @@ mod tests {
         bytes.extend_from_slice(elements);
         std::fs::write(&path, bytes).unwrap();
         (dir, path)
+    }
+
+    #[test]
+    fn rows_in_pieces_make_the_same_file_whatever_their_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.npy");
+        for rows in [0, 1, 9, 12_345] {
+            let values: Vec<f32> = (0..rows * 3).map(|i| i as f32).collect();
+            let mut pieces = io::Cursor::new(Vec::new());
+            let mut writer = RowWriter::new(&mut pieces, 3).unwrap();
+            values.chunks(6).for_each(|piece| writer.push(piece).unwrap());
+            assert_eq!(writer.finish().unwrap(), rows as u64);
+            write_dense(&path, &Dense::new(rows, 3, values).unwrap()).unwrap();
+            assert!(std::fs::read(&path).unwrap() == pieces.into_inner(), "{rows} rows");
+        }
     }
 
     proptest! {

@@ -6,10 +6,13 @@
 
 mod config;
 mod keys;
+mod model;
 mod presets;
 
 pub use config::{
     CriterionKind, DexmlConfig, Head, Negatives, OfPositives, PoolBy, PoolingKind, Positives,
     PrecisionChoice, ScheduleKind, TopkSize,
 };
+pub use model::{Dexml, Session};
+pub(crate) use model::{ENCODER, LABEL_EMBEDDINGS, reads_no_features};
 pub use presets::{Preset, Scale};

@@ -32,6 +32,7 @@ use crate::events::Events;
 use crate::fingerprint::Fingerprint;
 use crate::methods::{Summary, TrainOptions, measure};
 use crate::model::Model;
+use crate::model::finish::Finished;
 use crate::model::publish::refuse_foreign;
 use crate::run::{Artifact, Identity, Run};
 use config::within;
@@ -95,9 +96,12 @@ pub fn train(
     // The parts as one model: measured, then written.
     let rankers = (0..config.trees).map(|t| TreeModel::load(&run.stage_dir(&format!("ranker.{t}"))));
     let method = XrLinear::new(vectorizer, rankers.collect::<Result<_>>()?, config.combine)?;
+    let features = method.num_features();
     let model = Model::assemble(&options.out, data.labels.clone(), method.into());
     let metrics = measure(&model, data, options)?;
-    let manifest = write(&run, data, &identity, &model, metrics.as_ref())?;
+    let (identity, out) = (&identity, options.out.as_path());
+    let finished = Finished { data, identity, features, metrics: metrics.as_ref(), out };
+    let manifest = write(&run, &finished, model.reads_texts(), config.trees)?;
     Ok(Summary { stages: run.succeed()?, model_bytes: manifest.bytes(), metrics })
 }
 

@@ -1,0 +1,112 @@
+//! How does a text become an embedding?
+//!
+//! A tokenizer cuts it, a tower computes. Texts are embedded in groups of like length with a fixed budget of tokens, so
+//! that nothing is padded and a group of short texts is as much work as a few long ones.
+
+use std::path::Path;
+
+use xmc_data::Strings;
+use xmc_nn::hf::Tokenizer;
+use xmc_nn::tokens::{Tokens, by_budget};
+use xmc_nn::tower::{Tower, TowerConfig};
+use xmc_nn::{Batch, Device, Precision, Tensor};
+
+use crate::error::{Error, Result};
+
+/// Tokens that go through the tower together: enough work for all threads, and activations that stay small.
+const BUDGET: usize = 16_384;
+
+/// A tower and the tokenizer that belongs to it.
+#[derive(Debug)]
+pub struct Encoder {
+    tower: Tower,
+    tokenizer: Tokenizer,
+}
+
+impl Encoder {
+    /// Opens a folder of Hugging Face: `config.json`, `model.safetensors` and the files of the tokenizer. Texts are cut
+    /// to `max_len` tokens, or to as many as the encoder can read.
+    pub fn open(
+        dir: &Path,
+        config: TowerConfig,
+        max_len: usize,
+        device: Device,
+        precision: Precision,
+    ) -> Result<Self> {
+        require_folder(dir)?;
+        let tower = Tower::open(dir, config, device, precision)?;
+        let tokenizer = Tokenizer::open(dir, max_len.min(tower.max_positions()))?;
+        let (ids, known) = (tokenizer.vocabulary(), tower.transformer_config().vocab);
+        if ids > known {
+            return Err(Error::file(
+                dir,
+                format!(
+                    "the tokenizer has {ids} tokens, the encoder knows {known}: files of two encoders are mixed"
+                ),
+            ));
+        }
+        Ok(Encoder { tower, tokenizer })
+    }
+
+    /// What computes.
+    pub fn tower(&self) -> &Tower {
+        &self.tower
+    }
+
+    /// Size d of an embedding.
+    pub fn dim(&self) -> usize {
+        self.tower.dim()
+    }
+
+    /// Tokens of a text that are read, special ones included.
+    pub fn max_len(&self) -> usize {
+        self.tokenizer.max_len()
+    }
+
+    /// Embeddings `[n, d]` of all texts; `progress` hears how many tokens of how many are done.
+    pub fn embed(&self, texts: &Strings, progress: &dyn Fn(u64, u64)) -> Result<Tensor> {
+        self.embed_tokens(&self.tokenizer.encode(texts)?, progress)
+    }
+
+    /// The same for texts that are token ids already.
+    pub fn embed_tokens(&self, tokens: &Tokens, progress: &dyn Fn(u64, u64)) -> Result<Tensor> {
+        let d = self.dim();
+        let mut embeddings = Tensor::zeros(tokens.len(), d, self.tower.device());
+        let (mut done, total) = (0, tokens.total());
+        let rows: Vec<u32> = (0..tokens.len() as u32).collect();
+        for group in by_budget(tokens, &rows, BUDGET) {
+            let batch = tokens.batch(&group);
+            let found = self.tower.embed(&batch)?;
+            for (&i, embedding) in group.iter().zip(found.host().chunks_exact(d)) {
+                embeddings.host_mut()[i as usize * d..][..d].copy_from_slice(embedding);
+            }
+            done += batch.tokens() as u64;
+            progress(done, total);
+        }
+        Ok(embeddings)
+    }
+
+    /// The embedding `[1, d]` of one text.
+    pub fn embed_one(&self, text: &str) -> Result<Tensor> {
+        Ok(self.tower.embed(&Batch::new([self.tokenizer.encode_one(text)?]))?)
+    }
+}
+
+/// A missing folder is the commonest mistake, and often the name of a hub was meant.
+fn require_folder(dir: &Path) -> Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let expected = "expected a folder with config.json, model.safetensors and tokenizer.json";
+    let problem = if dir.exists() { "not a folder" } else { "no such folder" };
+    Err(Error::file(dir, format!("{problem}; {expected}")))
+}
+
+/// The precision in which this processor computes fastest without harm: bf16 where it has instructions for that.
+pub fn best_precision() -> Precision {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512bf16") {
+        return Precision::Bf16;
+    }
+    Precision::F32
+}

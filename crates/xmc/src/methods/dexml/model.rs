@@ -1,0 +1,200 @@
+//! A trained DEXML: an encoder, one vector for every label, and how a text meets them.
+//!
+//! ```text
+//! score_l(text) = encoder(text) . y_l          dual encoder: y_l embeds the name of the label
+//! score_l(text) = [encoder(text), 1] . y_l     one-vs-all: weights of the label, its bias last
+//! ```
+//!
+//! The temperature of training is left out: it changes no order. The search is exact, over all labels; there is no
+//! beam.
+
+use std::path::Path;
+
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use xmc_data::topk::by_score;
+use xmc_data::{Row, Strings, TopK};
+use xmc_nn::tower::{Pooling, TowerConfig};
+use xmc_nn::{Device, Precision, Tensor};
+
+use super::config::{DexmlConfig, Head, PoolingKind};
+use crate::encoder::Encoder;
+use crate::error::{Error, Result};
+use crate::index::{Filter, LabelEmbeddings, search};
+use crate::model::PredictOptions;
+
+/// Folder of the encoder and file of the label vectors, in a model.
+pub(crate) const ENCODER: &str = "encoder";
+pub(crate) const LABEL_EMBEDDINGS: &str = "label_embeddings";
+
+/// Texts whose embeddings are held at a time.
+const ROWS_AT_ONCE: usize = 16_384;
+
+/// Labels that one task compares with a vector.
+const LABELS_PER_TASK: usize = 4096;
+
+/// Everything needed to answer.
+#[derive(Debug)]
+pub struct Dexml {
+    encoder: Encoder,
+    labels: LabelEmbeddings,
+    head: Head,
+}
+
+impl Dexml {
+    /// Puts trained parts together.
+    pub fn new(encoder: Encoder, labels: LabelEmbeddings, head: Head) -> Result<Self> {
+        let expected = encoder.dim() + usize::from(head == Head::Classifier);
+        if labels.dim() != expected {
+            let found = labels.dim();
+            return Err(Error::Mismatch(format!(
+                "label vectors of {found} values, but the encoder needs {expected}: mixed from two models?"
+            )));
+        }
+        Ok(Dexml { encoder, labels, head })
+    }
+
+    /// Opens the folder of an encoder and a file of label vectors that belongs to it.
+    pub(crate) fn open(
+        encoder: &Path,
+        labels: &Path,
+        config: &DexmlConfig,
+        device: Device,
+        precision: Precision,
+    ) -> Result<Self> {
+        let encoder = Encoder::open(encoder, tower_config(config), config.max_len, device, precision)?;
+        Dexml::new(encoder, LabelEmbeddings::open(labels)?, config.head)
+    }
+
+    /// What embeds texts.
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    /// Vectors of the labels, `[L, d]` or with biases `[L, d + 1]`.
+    pub fn label_embeddings(&self) -> &LabelEmbeddings {
+        &self.labels
+    }
+
+    /// What a label is scored with.
+    pub fn head(&self) -> Head {
+        self.head
+    }
+
+    /// Number of labels L.
+    pub fn num_labels(&self) -> usize {
+        self.labels.rows()
+    }
+
+    /// The best labels of every text, without the pairs that `filter` excludes.
+    pub fn predict_texts(
+        &self,
+        texts: &Strings,
+        options: &PredictOptions,
+        filter: Filter<'_>,
+    ) -> Result<TopK> {
+        refuse_beam(options)?;
+        let mut all = TopK::new();
+        for first in (0..texts.len()).step_by(ROWS_AT_ONCE) {
+            let rows: Vec<u32> = (first..texts.len().min(first + ROWS_AT_ONCE)).map(|i| i as u32).collect();
+            let queries = self.queries(self.encoder.embed(&texts.select(&rows), &|_, _| {})?)?;
+            all.append(&search(&queries, &self.labels, options.top_k, &filter.from_row(first))?);
+        }
+        Ok(all)
+    }
+
+    /// Answers single texts one after the other, in this thread as far as that goes.
+    pub fn session(&self, options: PredictOptions) -> Session<'_> {
+        Session { model: self, options, found: Vec::new() }
+    }
+
+    /// The `k` labels whose vectors point most in the direction of `x [d]`, with the cosines. Biases take no part.
+    pub fn nearest(&self, x: &[f32], k: usize) -> Vec<(u32, f32)> {
+        let l = self.labels.rows();
+        let tasks = (0..l).step_by(LABELS_PER_TASK).collect::<Vec<_>>().into_par_iter();
+        let parts: Vec<Vec<(u32, f32)>> = tasks
+            .map(|start| {
+                let labels = start..l.min(start + LABELS_PER_TASK);
+                let mut part: Vec<_> = labels.map(|i| (i as u32, cosine(x, &self.labels.row(i)))).collect();
+                part.sort_unstable_by(by_score);
+                part.truncate(k);
+                part
+            })
+            .collect();
+        let mut found = parts.concat();
+        found.sort_unstable_by(by_score);
+        found.truncate(k);
+        found
+    }
+
+    /// Embeddings `[n, d]` as rows of label vectors see them.
+    fn queries(&self, x: Tensor) -> Result<Tensor> {
+        if self.head == Head::LabelText {
+            return Ok(x);
+        }
+        let (n, d, device) = (x.rows(), x.cols(), x.device());
+        let values = x.host().chunks_exact(d).flat_map(|row| row.iter().copied().chain([1.0])).collect();
+        Ok(Tensor::from_host(n, d + 1, values, device)?)
+    }
+}
+
+/// What is behind the transformer, by the settings of a training.
+pub(crate) fn tower_config(config: &DexmlConfig) -> TowerConfig {
+    TowerConfig {
+        pooling: match config.pooling {
+            PoolingKind::Mean => Pooling::Mean,
+            PoolingKind::Cls => Pooling::Cls,
+        },
+        projection: config.projection,
+        normalize: config.normalize,
+    }
+}
+
+/// An exact search is what this model does anyway; a beam would be silently ignored.
+fn refuse_beam(options: &PredictOptions) -> Result<()> {
+    match options.beam_size {
+        None => Ok(()),
+        Some(_) => Err(Error::Mismatch(
+            "a model of dexml has no tree to search with a beam: its search is exact; leave --beam out"
+                .to_owned(),
+        )),
+    }
+}
+
+/// x . y / (|x| |y|), over the values that both have; 0 for a vector without direction.
+fn cosine(x: &[f32], y: &[f32]) -> f32 {
+    let sums = x.iter().zip(y).fold([0.0; 3], |[xy, xx, yy], (&x, &y)| {
+        let (x, y) = (f64::from(x), f64::from(y));
+        [xy + x * y, xx + x * x, yy + y * y]
+    });
+    let length = (sums[1] * sums[2]).sqrt();
+    if length > 0.0 { (sums[0] / length) as f32 } else { 0.0 }
+}
+
+/// Answers text after text.
+pub struct Session<'m> {
+    model: &'m Dexml,
+    options: PredictOptions,
+    found: Vec<(u32, f32)>,
+}
+
+impl Session<'_> {
+    /// The best labels of a text, best first.
+    pub fn text(&mut self, text: &str) -> Result<&[(u32, f32)]> {
+        refuse_beam(&self.options)?;
+        let query = self.model.queries(self.model.encoder.embed_one(text)?)?;
+        let found = search(&query, &self.model.labels, self.options.top_k, &Filter::none())?;
+        self.found.clear();
+        self.found.extend_from_slice(found.row(0));
+        Ok(&self.found)
+    }
+
+    /// Always an error.
+    pub fn features(&mut self, _: Row<'_>) -> Result<&[(u32, f32)]> {
+        Err(reads_no_features())
+    }
+}
+
+/// What to say when features are given to a model that reads texts.
+pub(crate) fn reads_no_features() -> Error {
+    Error::Mismatch("a model of dexml reads texts, not features: give it the texts themselves".to_owned())
+}

@@ -1,0 +1,125 @@
+//! How does a trained model learn of new labels without training?
+//!
+//! A dual encoder scores a label by the embedding of its name, so a new name only has to be embedded. The model with
+//! the new labels behind the old ones is put together beside its place and published like a trained one; a crash leaves
+//! the old model.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use xmc_data::formats::atomic::FolderAside;
+use xmc_data::{LabelSet, Strings};
+use xmc_nn::hf::Tokenizer;
+
+use crate::config::Settings;
+use crate::error::{Error, Result};
+use crate::methods::Method;
+use crate::methods::dexml::{Dexml, DexmlConfig, ENCODER, Head, LABEL_EMBEDDINGS};
+use crate::model::finish::take;
+use crate::model::manifest::{self, Manifest};
+use crate::model::publish::{publish, refuse_foreign};
+use crate::model::{LABELS, Model, OpenOptions, Predictor, settings};
+
+/// What became of the names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Added {
+    /// Labels that the model did not have.
+    pub added: usize,
+    /// Names that were left out: the model has them, or they are there twice.
+    pub known: usize,
+    /// Labels of the new model.
+    pub labels: usize,
+}
+
+/// Writes to `out`, which may be `model` itself, the same model with the labels `names` behind its own; `progress` hears
+/// how many tokens of how many are embedded.
+///
+/// Names that the model has already are left out. Scores on test rows are left out as well: they are those of fewer
+/// labels.
+pub fn add_labels(
+    model: &Path,
+    names: &Strings,
+    out: &Path,
+    options: OpenOptions,
+    progress: &dyn Fn(u64, u64),
+) -> Result<Added> {
+    refuse_foreign(out)?;
+    let opened = Model::open_with(model, options)?;
+    let (manifest, dexml) = addable(&opened)?;
+    let new = new_names(opened.labels(), names)?;
+    let mut labels = opened.labels().clone();
+    for name in new.iter() {
+        labels.push(name);
+    }
+    let added = Added { added: new.len(), known: names.len() - new.len(), labels: labels.len() };
+    if new.is_empty() && out == model {
+        return Ok(added);
+    }
+
+    let config: DexmlConfig = settings(model, manifest)?;
+    let max_len = config.label_max_len.min(dexml.encoder().tower().max_positions());
+    let tokens = Tokenizer::open(&model.join(ENCODER), max_len)?.encode(&new)?;
+    let rows = dexml.encoder().embed_tokens(&tokens, progress)?;
+
+    let aside = FolderAside::new(out)?;
+    let dir = aside.path().join("model");
+    std::fs::create_dir(&dir).map_err(Error::io(&dir))?;
+    labels.names().save(&dir.join(LABELS))?;
+    dexml.label_embeddings().append(&dir.join(LABEL_EMBEDDINGS), new.len(), |file| file.push(rows.host()))?;
+    take_rest(model, manifest, &dir)?;
+    let manifest = Manifest {
+        format: manifest::FORMAT,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        metrics: manifest.metrics.clone().filter(|_| new.is_empty()),
+        added_labels: manifest.added_labels + new.len(),
+        ..manifest.clone()
+    };
+    manifest.seal(&dir)?;
+    publish(&dir, out, &aside.path().join("old"))?;
+    Ok(added)
+}
+
+/// A model that can take labels, with its manifest.
+fn addable(model: &Model) -> Result<(&Manifest, &Dexml)> {
+    let refuse = |reason: &str| {
+        Err(Error::file(model.path(), format!("cannot take new labels without training: {reason}")))
+    };
+    match (model.method(), model.manifest()) {
+        (Method::Dexml(method), Some(_)) if method.head() == Head::Classifier => {
+            refuse("it has learnt weights for each label; train dexml with head = \"label-text\"")
+        }
+        (Method::Dexml(method), Some(manifest)) => Ok((manifest, method)),
+        _ => {
+            let advice = format!("only models of {} do", DexmlConfig::METHOD);
+            refuse(&advice)
+        }
+    }
+}
+
+/// The names that are new, each once, in their order.
+fn new_names(known: &LabelSet, names: &Strings) -> Result<Strings> {
+    if let Some(line) = names.iter().position(|name| name.trim().is_empty()) {
+        let problem = format!("name {} of the new labels is empty: there is nothing to embed", line + 1);
+        return Err(Error::Mismatch(problem));
+    }
+    if names.is_empty() {
+        return Err(Error::Mismatch("no new labels were given".to_owned()));
+    }
+    let index = known.index();
+    let mut seen = HashSet::new();
+    Ok(Strings::new(names.iter().filter(|name| !index.contains_key(name) && seen.insert(*name))))
+}
+
+/// Takes the files that stay as they are.
+fn take_rest(model: &Path, manifest: &Manifest, dir: &Path) -> Result<()> {
+    for entry in &manifest.files {
+        let (name, path) = (entry.name.as_str(), dir.join(&entry.name));
+        if ![LABELS, LABEL_EMBEDDINGS].contains(&name) {
+            if let Some(folder) = path.parent() {
+                std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+            }
+            take(&model.join(name), &path)?;
+        }
+    }
+    Ok(())
+}

@@ -23,14 +23,14 @@ fn sigmoid_parts<const FUSED: bool>(z: f32) -> [f32; 2] {
     [e, 1.0 / (1.0 + e)]
 }
 
-/// With p the sigmoid of z: 1(z >= 0), p - 1(z >= 0), p (1 - p) and p (1 - p) (1 - 2 p). In two parts p keeps all its
-/// digits near 1 as well as near 0.
+/// With p the sigmoid of z: 1(z >= 0); 1 - p where z >= 0; p elsewhere; p (1 - p); p (1 - p) (1 - 2 p). In three parts
+/// p keeps all its digits near 1 as well as near 0.
 #[inline(always)]
-fn sigmoid_terms<const FUSED: bool>(z: f32) -> [f32; 4] {
+fn sigmoid_terms<const FUSED: bool>(z: f32) -> [f32; 5] {
     let [e, q] = sigmoid_parts::<FUSED>(z);
     let (tail, slope) = (e * q, e * q * q);
     let bend = slope * (1.0 - e) * q;
-    if z >= 0.0 { [1.0, -tail, slope, -bend] } else { [0.0, tail, slope, bend] }
+    if z >= 0.0 { [1.0, tail, 0.0, slope, -bend] } else { [0.0, 0.0, tail, slope, bend] }
 }
 
 #[inline(always)]
@@ -62,25 +62,26 @@ crate::simd! {
         [smaller, high.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| a.max(b))]
     }
 
-    /// Sums of 1(p >= 1/2), p - 1(p >= 1/2), p (1 - p) and p (1 - p) (1 - 2 p), with p = sigmoid(alpha s + shift).
-    pub(super) fn sigmoid_sums(s: &[f32], alpha: f32, shift: f32) -> [f32; 4] {
-        let mut sums = [[0f32; LANES]; 4];
+    /// Over z = alpha s + shift with sigmoid p, sums of: 1(z >= 0); 1 - p where z >= 0; p elsewhere; p (1 - p);
+    /// p (1 - p) (1 - 2 p).
+    pub(super) fn sigmoid_sums(s: &[f32], alpha: f32, shift: f32) -> [f32; 5] {
+        let mut sums = [[0f32; LANES]; 5];
         let (blocks, rest) = s.as_chunks::<LANES>();
         for block in blocks {
             for lane in 0..LANES {
                 let terms = sigmoid_terms::<FUSED>(fma::<FUSED>(alpha, block[lane], shift));
-                for i in 0..4 {
+                for i in 0..5 {
                     sums[i][lane] += terms[i];
                 }
             }
         }
         for (lane, &v) in rest.iter().enumerate() {
             let terms = sigmoid_terms::<FUSED>(fma::<FUSED>(alpha, v, shift));
-            for i in 0..4 {
+            for i in 0..5 {
                 sums[i][lane] += terms[i];
             }
         }
-        [total(&sums[0]), total(&sums[1]), total(&sums[2]), total(&sums[3])]
+        std::array::from_fn(|i| total(&sums[i]))
     }
 
     /// s = factor p (1 - p), with p = sigmoid(alpha s + shift).
@@ -127,17 +128,17 @@ mod tests {
     fn sums_of_sigmoids_are_those_of_f64() {
         let (alpha, shift) = (0.7, 3.0);
         let got = sigmoid_sums(&scores(), alpha, shift);
-        let mut want = [0.0; 4];
+        let mut want = [0.0; 5];
         for &s in &scores() {
             let p = sigmoid(alpha as f64 * s as f64 + shift as f64);
-            let one = if p >= 0.5 { 1.0 } else { 0.0 };
-            let terms = [one, p - one, p * (1.0 - p), p * (1.0 - p) * (1.0 - 2.0 * p)];
+            let (slope, bend) = (p * (1.0 - p), p * (1.0 - p) * (1.0 - 2.0 * p));
+            let terms = if p >= 0.5 { [1.0, 1.0 - p, 0.0, slope, bend] } else { [0.0, 0.0, p, slope, bend] };
             want.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);
         }
         assert!(got.iter().zip(want).all(|(&a, b)| (a as f64 - b).abs() < 1e-5), "{got:?} {want:?}");
         let mut slopes = scores();
         sigmoid_slopes(&mut slopes, alpha, shift, 2.0);
-        assert!((slopes.iter().sum::<f32>() - 2.0 * got[2]).abs() < 1e-5);
+        assert!((slopes.iter().sum::<f32>() - 2.0 * got[3]).abs() < 1e-5);
         assert_eq!(slopes[77], 0.0);
     }
 

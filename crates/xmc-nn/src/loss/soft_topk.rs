@@ -9,8 +9,8 @@
 //! ```
 //!
 //! **The solver.** Each look at A(t) = sum of p is a pass over all labels, so few passes are wanted. One pass gives the
-//! smallest and largest score, which bracket t exactly: logit(k / n) / alpha lies above t + largest and below
-//! t + smallest only by turns. It also gives the log-sum-exp of alpha s, hence the start t = (ln k - lse) / alpha, which
+//! smallest and largest score, which bracket t: logit(k / n) / alpha lies between t + smallest and t + largest, n being
+//! the number of labels that are not dropped. It also gives the log-sum-exp of alpha s, hence the start t = (ln k - lse) / alpha, which
 //! is right as long as all p are small. From there h(t) = ln A - ln k is nearly a straight line, and Halley's step
 //!
 //! ```text
@@ -18,7 +18,8 @@
 //! delta = -2 h h' / (2 h'^2 - h h'')
 //! ```
 //!
-//! triples the number of right digits. Steps that leave the bracket are replaced by halving it. A row is done once
+//! triples the number of right digits. Where the k best labels stand so far above the others that no p is between 0
+//! and 1, t is where both tails are equal, and their logarithms say how far that is. Steps that leave the bracket are replaced by halving it. A row is done once
 //! alpha |delta| <= 1e-3: what is left is of the order of its cube, 1e-9, and V is carried over to the new t by C.
 
 use super::rows::{extremes, sigmoid_slopes, sigmoid_sums};
@@ -29,13 +30,13 @@ use crate::ops::softmax::log_sum_exp;
 /// A row whose step is smaller is done after it.
 const LAST_STEP: f64 = 1e-3;
 
-/// A row without a slope to step along is done if its sum of p is that close to k, relatively: every p is 0 or 1.
-const CLOSE: f64 = 1e-7;
+/// Tails of p below this, in sum, are exponentials to a few percent.
+const GAP: f64 = 0.1;
 
 /// Enough to halve any bracket of floats to nothing.
 const MAX_PASSES: usize = 80;
 
-/// The search for the threshold of one row, in z: tau below is alpha t.
+/// The search for the threshold of one row; `shift`, `low` and `high` are values of alpha t.
 #[derive(Clone, Copy, Debug)]
 struct Search {
     k: f64,
@@ -46,6 +47,9 @@ struct Search {
     slope: f64,
     done: bool,
 }
+
+/// Labels with p >= 1/2; what they lack to 1; p of the others; B; C.
+type Sums = [f64; 5];
 
 /// What the first pass learns of a row, in units of alpha s.
 #[derive(Clone, Copy)]
@@ -128,10 +132,10 @@ fn first_pass(problem: &Problem<'_>, k: &[f64], alpha: f32) -> (Vec<f32>, Vec<Se
     (problem.in_order(scores), searches.collect())
 }
 
-/// A in its two parts, B and C of every row at its present threshold.
-fn sums_at(problem: &Problem<'_>, searches: &[Search], alpha: f32) -> Vec<[f64; 4]> {
+/// [`Sums`] of every row at its present threshold.
+fn sums_at(problem: &Problem<'_>, searches: &[Search], alpha: f32) -> Vec<Sums> {
     problem.stream.reduce(
-        || vec![[0.0; 4]; problem.b()],
+        || vec![[0.0; 5]; problem.b()],
         |sums, row, first, scores| {
             if searches[row].done {
                 return;
@@ -172,13 +176,13 @@ impl Search {
         Search { k, shift: start.clamp(low, high.max(low)), low, high, slope: 0.0, done: false }
     }
 
-    /// Moves on, given at `shift` how many p are above 1/2, the rest of A, B and C.
-    fn step(&mut self, [ones, rest, b, c]: [f64; 4]) {
+    /// Moves on, given the sums at `shift`.
+    fn step(&mut self, [ones, lacking, others, b, c]: Sums) {
         if self.done {
             return;
         }
         // A - k first: near saturation it is much smaller than A.
-        let beyond = (ones - self.k) + rest;
+        let beyond = (ones - self.k) + (others - lacking);
         if beyond < 0.0 {
             self.low = self.shift;
         } else {
@@ -187,13 +191,21 @@ impl Search {
         let a = self.k + beyond;
         let (h, h1) = ((beyond / self.k).ln_1p(), b / a);
         let h2 = c / a - h1 * h1;
-        let delta = -2.0 * h * h1 / (2.0 * h1 * h1 - h * h2);
+        let mut delta = -2.0 * h * h1 / (2.0 * h1 * h1 - h * h2);
+        // In a wide gap below the k-th score both tails are exponentials, and they meet half way.
+        let meeting = 0.5 * (lacking.ln() - others.ln());
+        if ones == self.k && lacking + others < GAP && meeting.abs() > GAP {
+            delta = meeting;
+        }
         self.slope = b;
-        if delta.is_finite() && (self.low..=self.high).contains(&(self.shift + delta)) {
+        let inside = delta.is_finite() && (self.low..=self.high).contains(&(self.shift + delta));
+        if inside && delta.abs() <= LAST_STEP {
             self.shift += delta;
             self.slope += c * delta;
-            self.done = delta.abs() <= LAST_STEP;
-        } else if h.abs() <= CLOSE || self.high - self.low <= f64::EPSILON * self.shift.abs() {
+            self.done = true;
+        } else if inside {
+            self.shift += delta;
+        } else if (ones == self.k && b == 0.0) || self.high - self.low <= f64::EPSILON * self.shift.abs() {
             self.done = true;
         } else {
             self.shift = f64::midpoint(self.low, self.high);

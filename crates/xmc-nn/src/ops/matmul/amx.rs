@@ -57,7 +57,8 @@ pub(super) fn ask() -> bool {
 /// The processor has AMX and [`ask`] was granted; `a` and `b` hold `steps` tiles of each plane for all lines.
 pub(super) unsafe fn product(a: &[Line], b: &[Line], planes: usize, steps: usize, target: Target<'_>) {
     // 24 KiB of B stay in the first cache.
-    let walk = Walk { block: [32, 32], piece: [16, 16], steps, pass: 12 / planes };
+    let row_bytes = steps * planes * size_of::<Line>();
+    let walk = Walk { block: [32, 32], piece: [16, 16], steps, pass: 12 / planes, row_bytes };
     let panel = steps * planes * TILE_BYTES;
     // SAFETY: the configuration is valid; tiles are released below.
     unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const CONFIG, options(nostack, readonly)) };

@@ -1,10 +1,14 @@
-//! In which order is C computed? Passes over k, columns of blocks, blocks; a block is what fits into registers.
+//! In which order is C computed? Chunks of rows, columns of blocks, passes over k, blocks; a block is what fits into registers.
 //!
-//! A pass takes so much of k that the panel of B stays in the first cache while the blocks of A pass by; sums wait in C
+//! Chunks of rows of A (or of C) stay in the second cache. A pass
+//! takes so much of k that the panel of B stays in the first cache while the blocks of A pass by; sums wait in C
 //! between passes. Blocks begin at multiples of their size whatever rows are asked for, and every element sums over k
 //! in the same order in each of them: a range of rows gives the same bits as all rows.
 
 use std::ops::Range;
+
+/// Rows of A or C that are used with all of B before the next: they stay in the second cache.
+const CHUNK_BYTES: usize = 768 * 1024;
 
 /// Most elements of a block.
 const LARGEST: usize = 32 * 32;
@@ -18,6 +22,8 @@ pub(super) struct Walk {
     /// Steps over k, and how many of them make a pass.
     pub(super) steps: usize,
     pub(super) pass: usize,
+    /// Bytes of a row of A, all steps.
+    pub(super) row_bytes: usize,
 }
 
 /// One block of C in one pass.
@@ -45,30 +51,55 @@ pub(super) struct Target<'a> {
 impl Walk {
     /// Calls `kernel` for every block of every pass.
     #[inline(always)]
-    pub(super) fn run(&self, target: Target<'_>, mut kernel: impl FnMut(&Block)) {
-        let Target { rows, cols, c, stride, add } = target;
-        assert!(rows.is_empty() || c.len() >= (rows.len() - 1) * stride + cols);
+    pub(super) fn run(&self, mut target: Target<'_>, mut kernel: impl FnMut(&Block)) {
+        let Target { rows, cols, .. } = &target;
+        let (rows, cols) = (rows.clone(), *cols);
+        assert!(rows.is_empty() || target.c.len() >= (rows.len() - 1) * target.stride + cols);
         let first = rows.start / self.block[0] * self.block[0];
-        for start in (0..self.steps).step_by(self.pass) {
-            let steps = start..self.steps.min(start + self.pass);
-            let load = add || start > 0;
-            for j in (0..cols).step_by(self.block[1]) {
-                for i in (first..rows.end).step_by(self.block[0]) {
-                    let high = [rows.end.min(i + self.block[0]) - i, cols.min(j + self.block[1]) - j];
-                    let low = rows.start.saturating_sub(i);
-                    let pieces = [high[0].div_ceil(self.piece[0]), high[1].div_ceil(self.piece[1])];
-                    let whole = pieces[0] * self.piece[0] == high[0] && pieces[1] * self.piece[1] == high[1];
-                    let at = [i, j];
-                    let here = &mut c[(i + low - rows.start) * stride + j..];
-                    if whole && low == 0 {
-                        let c = here.as_mut_ptr();
-                        kernel(&Block { at, pieces, steps: steps.clone(), c, stride, load });
-                    } else {
-                        let block =
-                            Block { at, pieces, steps: steps.clone(), c: here.as_mut_ptr(), stride, load };
-                        self.ragged(block, here, low..high[0], high[1], &mut kernel);
+        // What is walked through again and again is kept near: the rows of A, or those of C if they are shorter.
+        let c_bytes = cols * size_of::<f32>();
+        let near = CHUNK_BYTES / self.row_bytes.min(c_bytes);
+        let chunk = (near / self.block[0]).max(1) * self.block[0];
+        for top in (first..rows.end).step_by(chunk) {
+            let chunk = top..rows.end.min(top + chunk);
+            if self.row_bytes <= c_bytes {
+                for j in (0..cols).step_by(self.block[1]) {
+                    for start in (0..self.steps).step_by(self.pass) {
+                        self.column(&mut target, chunk.clone(), j, start, &mut kernel);
                     }
                 }
+            } else {
+                for start in (0..self.steps).step_by(self.pass) {
+                    for j in (0..cols).step_by(self.block[1]) {
+                        self.column(&mut target, chunk.clone(), j, start, &mut kernel);
+                    }
+                }
+            }
+        }
+    }
+
+    /// One pass, from step `start`, over the blocks of some rows from column `j`.
+    #[inline(always)]
+    fn column(
+        &self,
+        target: &mut Target<'_>,
+        rows: Range<usize>,
+        j: usize,
+        start: usize,
+        kernel: &mut impl FnMut(&Block),
+    ) {
+        let (stride, load) = (target.stride, target.add || start > 0);
+        for i in rows.clone().step_by(self.block[0]) {
+            let low = target.rows.start.saturating_sub(i);
+            let high = [rows.end.min(i + self.block[0]) - i, target.cols.min(j + self.block[1]) - j];
+            let pieces = [high[0].div_ceil(self.piece[0]), high[1].div_ceil(self.piece[1])];
+            let steps = start..self.steps.min(start + self.pass);
+            let c = &mut target.c[(i + low - target.rows.start) * stride + j..];
+            let block = Block { at: [i, j], pieces, steps, c: c.as_mut_ptr(), stride, load };
+            if low == 0 && (0..2).all(|d| pieces[d] * self.piece[d] == high[d]) {
+                kernel(&block);
+            } else {
+                self.ragged(block, c, low..high[0], high[1], kernel);
             }
         }
     }

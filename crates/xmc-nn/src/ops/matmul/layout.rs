@@ -20,7 +20,17 @@ pub(super) const PANEL: [usize; 2] = [8, 32];
 /// Lines and depth of a tile.
 pub(super) const TILE: [usize; 2] = [16, 32];
 
+/// Which side of the product an operand is on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    /// A, whose lines are rows.
+    Left,
+    /// B, whose lines are columns.
+    Right,
+}
+
 /// An operand seen along its lines: element (line, k) is `data[line * line_stride + k * depth_stride]`.
+/// One of the strides is 1.
 #[derive(Clone, Copy)]
 pub(super) struct Source<'a> {
     pub(super) data: &'a [f32],
@@ -53,38 +63,28 @@ pub(super) fn resize(out: &mut Vec<Line>, lines: usize) {
     }
 }
 
-/// Lays out panels of `width` lines.
-pub(super) fn panels(source: Source<'_>, width: usize, rounded: bool, out: &mut Vec<Line>) {
+/// Lays out panels of [`PANEL`] lines for one side of a product.
+pub(super) fn panels(source: Source<'_>, side: Side, rounded: bool, out: &mut Vec<Line>) {
+    let width = PANEL[side as usize];
     let len = source.lines.div_ceil(width) * width * source.depth;
     resize(out, len.div_ceil(16));
     let out = &mut bytemuck::cast_slice_mut::<Line, f32>(out)[..len];
-    pack(source, width, out);
+    match side {
+        Side::Left => pack_left(source, out),
+        Side::Right => pack_right(source, out),
+    }
     if rounded {
         round(out);
     }
 }
 
 crate::simd! {
-    fn pack(source: Source<'_>, width: usize, out: &mut [f32]) {
-        for (p, panel) in out.chunks_exact_mut((width * source.depth).max(1)).enumerate() {
-            let lines = width.min(source.lines - p * width);
-            if lines < width {
-                panel.fill(0.0);
-            }
-            let data = &source.data[p * width * source.line_stride..];
-            if source.line_stride == 1 {
-                for (k, row) in panel.chunks_exact_mut(width).enumerate() {
-                    row[..lines].copy_from_slice(&data[k * source.depth_stride..][..lines]);
-                }
-            } else {
-                for line in 0..lines {
-                    let values = &data[line * source.line_stride..];
-                    for (k, row) in panel.chunks_exact_mut(width).enumerate() {
-                        row[line] = values[k * source.depth_stride];
-                    }
-                }
-            }
-        }
+    fn pack_left(source: Source<'_>, out: &mut [f32]) {
+        pack::<{ PANEL[0] }>(source, out);
+    }
+
+    fn pack_right(source: Source<'_>, out: &mut [f32]) {
+        pack::<{ PANEL[1] }>(source, out);
     }
 
     /// To bfloat16 and back; ties to even, NaN stays NaN.
@@ -93,6 +93,30 @@ crate::simd! {
             let bits = v.to_bits();
             let up = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) & 0xffff_0000;
             *v = if v.is_nan() { *v } else { f32::from_bits(up) };
+        }
+    }
+}
+
+/// Panels of W lines; compiled inside each version of the functions above.
+#[inline(always)]
+fn pack<const W: usize>(source: Source<'_>, out: &mut [f32]) {
+    for (p, panel) in out.chunks_exact_mut((W * source.depth).max(1)).enumerate() {
+        let rows = panel.as_chunks_mut::<W>().0;
+        let lines = W.min(source.lines - p * W);
+        if lines < W {
+            rows.fill([0.0; W]);
+        }
+        let data = &source.data[p * W * source.line_stride..];
+        if source.depth_stride == 1 {
+            for line in 0..lines {
+                for (row, &value) in rows.iter_mut().zip(&data[line * source.line_stride..]) {
+                    row[line] = value;
+                }
+            }
+        } else {
+            for (k, row) in rows.iter_mut().enumerate() {
+                row[..lines].copy_from_slice(&data[k * source.depth_stride..][..lines]);
+            }
         }
     }
 }

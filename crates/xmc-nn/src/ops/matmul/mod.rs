@@ -21,7 +21,7 @@ use std::ops::Range;
 
 use blocks::Target;
 pub use kernel::Kernel;
-use layout::{Line, PANEL, Source, TILE};
+use layout::{Line, Side, Source, TILE};
 
 /// How products are computed. Sums are f32 always.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,11 +106,11 @@ impl Lhs {
     pub fn fill(&mut self, a: View<'_>) {
         (self.m, self.k) = (a.rows, a.cols);
         match self.kernel {
-            Kernel::Vector { rounded } => layout::panels(Source::lhs(a), PANEL[0], rounded, &mut self.data),
+            Kernel::Vector { rounded } => layout::panels(Source::lhs(a), Side::Left, rounded, &mut self.data),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `with` has seen that the processor has the instructions.
             kernel => unsafe {
-                tiles::tiles(Source::lhs(a), tiles::Side::Left, kernel.planes(), &mut self.data);
+                tiles::tiles(Source::lhs(a), Side::Left, kernel.planes(), &mut self.data);
             },
             #[cfg(not(target_arch = "x86_64"))]
             _ => unreachable!("`with` has seen that there are no tiles here"),
@@ -147,11 +147,13 @@ impl Rhs {
     pub fn fill(&mut self, b: View<'_>) {
         (self.k, self.n) = (b.rows, b.cols);
         match self.kernel {
-            Kernel::Vector { rounded } => layout::panels(Source::rhs(b), PANEL[1], rounded, &mut self.data),
+            Kernel::Vector { rounded } => {
+                layout::panels(Source::rhs(b), Side::Right, rounded, &mut self.data);
+            }
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `with` has seen that the processor has the instructions.
             kernel => unsafe {
-                tiles::tiles(Source::rhs(b), tiles::Side::Right, kernel.planes(), &mut self.data);
+                tiles::tiles(Source::rhs(b), Side::Right, kernel.planes(), &mut self.data);
             },
             #[cfg(not(target_arch = "x86_64"))]
             _ => unreachable!("`with` has seen that there are no tiles here"),

@@ -15,7 +15,7 @@ use super::layout::Line;
 #[target_feature(enable = "avx512f,avx512bf16")]
 pub(super) unsafe fn product(a: &[Line], b: &[Line], steps: usize, target: Target<'_>) {
     // 24 KiB of B stay in the first cache.
-    let walk = Walk { block: [8, 32], piece: [8, 16], steps, pass: 12 };
+    let walk = Walk { block: [8, 32], piece: [8, 16], steps, pass: 12, row_bytes: steps * size_of::<Line>() };
     walk.run(target, |block| {
         let [i, j] = block.at;
         let a = &a[i / 16 * steps * 16..][..steps * 16];

@@ -8,19 +8,10 @@ use std::arch::x86_64::{
     _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 
-use super::layout::{Line, Source, TILE, resize};
+use super::layout::{Line, Side, Source, TILE, resize};
 
 /// Largest finite bfloat16.
 const LARGEST: f32 = 3.389_531_4e38;
-
-/// Which side of the product an operand is on.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
-    /// Rows of a tile are lines.
-    Left,
-    /// Rows of a tile are pairs of k.
-    Right,
-}
 
 /// Lays out `planes` bfloat16 numbers per value.
 ///

@@ -22,7 +22,7 @@ pub(super) fn product(a: &[Line], b: &[Line], k: usize, target: Target<'_>) {
 fn run(a: &[Line], b: &[Line], k: usize, target: Target<'_>, kernel: Kernel) {
     let (a, b) = (bytemuck::cast_slice::<Line, f32>(a), bytemuck::cast_slice::<Line, f32>(b));
     // 32 KiB of B stay in the first cache.
-    let walk = Walk { block: PANEL, piece: PANEL, steps: k, pass: 256 };
+    let walk = Walk { block: PANEL, piece: PANEL, steps: k, pass: 256, row_bytes: k * size_of::<f32>() };
     walk.run(target, |block| {
         let depth = block.steps.len();
         let a = &a[block.at[0] * k + block.steps.start * PANEL[0]..][..depth * PANEL[0]];
@@ -122,6 +122,44 @@ unsafe fn portable(block: &Block, a: &[f32], b: &[f32]) {
             for i in 0..4 {
                 // SAFETY: as above.
                 unsafe { at(i).write_unaligned(sums[i]) };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::matmul::View;
+    use crate::ops::matmul::layout::{Side, Source, panels};
+
+    /// The instructions that `level` did not choose, against those that it chose.
+    #[test]
+    fn all_instruction_sets_agree() {
+        let (m, k, n) = (21, 300, 45);
+        let values =
+            |n: usize, seed: usize| (0..n).map(|i| ((i * 37 + seed) % 101) as f32 - 50.0).collect::<Vec<_>>();
+        let (a, b) = (values(m * k, 1), values(k * n, 2));
+        let (mut lhs, mut rhs) = (Vec::new(), Vec::new());
+        panels(Source::lhs(View::new(&a, m, k)), Side::Left, false, &mut lhs);
+        panels(Source::rhs(View::new(&b, k, n)), Side::Right, false, &mut rhs);
+        let mut kernels: Vec<Kernel> = vec![portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            kernels.extend((level() != Level::Portable).then_some(avx2 as Kernel));
+            kernels.extend((level() == Level::Avx512).then_some(avx512 as Kernel));
+        }
+        for kernel in kernels {
+            for add in [false, true] {
+                let mut c = vec![7.0; m * n];
+                run(&lhs, &rhs, k, Target { rows: 0..m, cols: n, c: &mut c, stride: n, add }, kernel);
+                for i in 0..m {
+                    for j in 0..n {
+                        // Whole numbers: every sum is exact.
+                        let sum: f32 = (0..k).map(|l| a[i * k + l] * b[l * n + j]).sum();
+                        assert_eq!(c[i * n + j], sum + if add { 7.0 } else { 0.0 }, "{i} {j}");
+                    }
+                }
             }
         }
     }

@@ -1,8 +1,10 @@
 //! How does an encoder come in from Hugging Face, and go back out?
 //!
 //! As a folder with their file names: [`weights`] reads and writes `model.safetensors`, [`Tokenizer`] cuts texts as
-//! `tokenizer.json` says.
+//! `tokenizer.json` says. With the feature `hub` a model is downloaded by its name.
 
+#[cfg(feature = "hub")]
+pub mod hub;
 mod tokenizer;
 pub mod weights;
 mod word_piece;

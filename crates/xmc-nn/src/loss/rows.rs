@@ -81,7 +81,7 @@ crate::simd! {
                 sums[i][lane] += terms[i];
             }
         }
-        std::array::from_fn(|i| total(&sums[i]))
+        std::array::from_fn(|i| total::<FUSED>(&sums[i]))
     }
 
     /// s = factor p (1 - p), with p = sigmoid(alpha s + shift).
@@ -108,7 +108,7 @@ crate::simd! {
             sums[lane] += softplus;
             *s = factor * sigmoid;
         }
-        total(&sums)
+        total::<FUSED>(&sums)
     }
 }
 

@@ -18,8 +18,8 @@ crate::simd! {
         let cols = weight.len().max(1);
         stats.clear();
         for (x, y) in x.chunks_exact(cols).zip(y.chunks_exact_mut(cols)) {
-            let mean = sum_lanes(x) / cols as f32;
-            let variance = squares_around(x, mean) / cols as f32;
+            let mean = sum_lanes::<FUSED>(x) / cols as f32;
+            let variance = squares_around::<FUSED>(x, mean) / cols as f32;
             let inverse = 1.0 / (variance + eps).sqrt();
             for (((y, &x), &w), &b) in y.iter_mut().zip(x).zip(weight).zip(bias) {
                 *y = fma::<FUSED>((x - mean) * inverse, w, b);
@@ -55,7 +55,7 @@ crate::simd! {
 
 /// Sum of (x - mean)^2.
 #[inline(always)]
-fn squares_around(x: &[f32], mean: f32) -> f32 {
+fn squares_around<const FUSED: bool>(x: &[f32], mean: f32) -> f32 {
     let mut sums = [0f32; LANES];
     let (blocks, rest) = x.as_chunks::<LANES>();
     for block in blocks {
@@ -66,7 +66,7 @@ fn squares_around(x: &[f32], mean: f32) -> f32 {
     for (lane, &v) in rest.iter().enumerate() {
         sums[lane] += (v - mean) * (v - mean);
     }
-    total(&sums)
+    total::<FUSED>(&sums)
 }
 
 /// Sums of g = dy weight and of g h.
@@ -87,7 +87,7 @@ fn means<const FUSED: bool>(x: &[f32], weight: &[f32], dy: &[f32], mean: f32, in
         sums[lane] += d * w;
         sums_h[lane] = fma::<FUSED>(d * w, (x - mean) * inverse, sums_h[lane]);
     }
-    (total(&sums), total(&sums_h))
+    (total::<FUSED>(&sums), total::<FUSED>(&sums_h))
 }
 
 #[cfg(test)]

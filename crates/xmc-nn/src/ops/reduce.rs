@@ -68,12 +68,12 @@ pub(super) fn dot_lanes<const FUSED: bool>(x: &[f32], y: &[f32]) -> f32 {
     for (lane, (&x, &y)) in x_rest.iter().zip(y_rest).enumerate() {
         sums[lane] = fma::<FUSED>(x, y, sums[lane]);
     }
-    total(&sums)
+    total::<FUSED>(&sums)
 }
 
 /// Sum of x[i] inside a function that is compiled for several instruction sets.
 #[inline(always)]
-pub(super) fn sum_lanes(x: &[f32]) -> f32 {
+pub(super) fn sum_lanes<const FUSED: bool>(x: &[f32]) -> f32 {
     let mut sums = [0f32; LANES];
     let (blocks, rest) = x.as_chunks::<LANES>();
     for block in blocks {
@@ -84,12 +84,12 @@ pub(super) fn sum_lanes(x: &[f32]) -> f32 {
     for (lane, &v) in rest.iter().enumerate() {
         sums[lane] += v;
     }
-    total(&sums)
+    total::<FUSED>(&sums)
 }
 
 /// Largest of x inside a function that is compiled for several instruction sets; NaN are passed over.
 #[inline(always)]
-pub(super) fn max_lanes(x: &[f32]) -> f32 {
+pub(super) fn max_lanes<const FUSED: bool>(x: &[f32]) -> f32 {
     let mut largest = [f32::NEG_INFINITY; LANES];
     let (blocks, rest) = x.as_chunks::<LANES>();
     for block in blocks {
@@ -100,7 +100,7 @@ pub(super) fn max_lanes(x: &[f32]) -> f32 {
     for (lane, &v) in rest.iter().enumerate() {
         largest[lane] = if v > largest[lane] { v } else { largest[lane] };
     }
-    super::simd::fold(&largest, |a, b| if a > b { a } else { b })
+    super::simd::largest::<FUSED>(&largest)
 }
 
 #[cfg(test)]
@@ -120,8 +120,8 @@ mod tests {
             let want: f64 = x.iter().map(|&a| a as f64 * a as f64).sum();
             assert!((sum_squares(&x) - want).abs() < 1e-9);
             let want: f64 = x.iter().map(|&a| a as f64).sum();
-            assert!((sum_lanes(&x) as f64 - want).abs() < 1e-4);
-            assert_eq!(max_lanes(&x), x.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+            assert!((sum_lanes::<false>(&x) as f64 - want).abs() < 1e-4);
+            assert_eq!(max_lanes::<false>(&x), x.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         }
     }
 

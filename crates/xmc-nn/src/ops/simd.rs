@@ -112,15 +112,30 @@ pub fn polynomial<const FUSED: bool, const N: usize>(x: f32, c: &[f32; N]) -> f3
 /// Running sums that begin at `start`.
 pub type Sums = [f32; LANES];
 
-/// Folds the running sums, halves onto halves.
+/// Sum of the lanes: halves onto halves, in the same order on every processor. `FUSED` is that of the body of `simd!`.
 #[inline(always)]
-pub fn total(sums: &Sums) -> f32 {
-    fold(sums, |a, b| a + b)
+pub(crate) fn total<const FUSED: bool>(lanes: &Sums) -> f32 {
+    #[cfg(target_arch = "x86_64")]
+    if FUSED {
+        // SAFETY: on this architecture `simd!` sets `FUSED` only in what it compiles for AVX2 and wider.
+        return unsafe { avx2::total(lanes) };
+    }
+    fold(lanes, |a, b| a + b)
 }
 
-/// Folds lanes with any operation, halves onto halves.
+/// Largest of the lanes. A NaN may be passed over. `FUSED` as above.
 #[inline(always)]
-pub fn fold(lanes: &Sums, operation: impl Fn(f32, f32) -> f32) -> f32 {
+pub(crate) fn largest<const FUSED: bool>(lanes: &Sums) -> f32 {
+    #[cfg(target_arch = "x86_64")]
+    if FUSED {
+        // SAFETY: as above.
+        return unsafe { avx2::largest(lanes) };
+    }
+    fold(lanes, |a, b| if a > b { a } else { b })
+}
+
+#[inline(always)]
+fn fold(lanes: &Sums, operation: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = *lanes;
     let mut half = LANES / 2;
     while half > 0 {
@@ -130,6 +145,35 @@ pub fn fold(lanes: &Sums, operation: impl Fn(f32, f32) -> f32) -> f32 {
         half /= 2;
     }
     lanes[0]
+}
+
+/// The compiler folds lanes one by one; these do it in registers.
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use std::arch::x86_64::{
+        _mm_add_ps, _mm_cvtss_f32, _mm_max_ps, _mm_movehdup_ps, _mm_movehl_ps, _mm256_add_ps,
+        _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_loadu_ps, _mm256_max_ps,
+    };
+
+    use super::Sums;
+
+    macro_rules! fold {
+        ($name:ident, $eight:ident, $four:ident) => {
+            #[target_feature(enable = "avx2")]
+            #[inline]
+            pub(super) fn $name(lanes: &Sums) -> f32 {
+                // SAFETY: four times eight lanes.
+                let part = |i: usize| unsafe { _mm256_loadu_ps(lanes.as_ptr().add(8 * i)) };
+                let eight = $eight($eight(part(0), part(2)), $eight(part(1), part(3)));
+                let four = $four(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+                let two = $four(four, _mm_movehl_ps(four, four));
+                _mm_cvtss_f32($four(two, _mm_movehdup_ps(two)))
+            }
+        };
+    }
+
+    fold!(total, _mm256_add_ps, _mm_add_ps);
+    fold!(largest, _mm256_max_ps, _mm_max_ps);
 }
 
 #[cfg(test)]
@@ -155,11 +199,19 @@ mod tests {
         assert_eq!(one_more(4.0), 5.0);
     }
 
+    simd! {
+        fn folded(lanes: &Sums) -> [f32; 2] {
+            [total::<FUSED>(lanes), largest::<FUSED>(lanes)]
+        }
+    }
+
     #[test]
-    fn folding_takes_every_lane_once() {
+    fn folding_takes_every_lane_once_in_the_same_order_everywhere() {
+        let lanes: Sums = std::array::from_fn(|i| 1.0 / (i * 7 % 32 + 1) as f32);
+        assert_eq!(folded(&lanes), [total::<false>(&lanes), largest::<false>(&lanes)]);
+        assert_eq!(largest::<false>(&lanes), 1.0);
         let lanes: Sums = std::array::from_fn(|i| i as f32);
-        assert_eq!(total(&lanes), 496.0);
-        assert_eq!(fold(&lanes, f32::max), 31.0);
+        assert_eq!(folded(&lanes), [496.0, 31.0]);
     }
 
     #[test]

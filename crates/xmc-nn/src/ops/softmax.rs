@@ -9,12 +9,12 @@ crate::simd! {
     /// Every row of `s [rows, cols]` becomes its softmax. A row of nothing but -infinity becomes 0.
     pub fn softmax_rows(s: &mut [f32], cols: usize) {
         for row in s.chunks_exact_mut(cols.max(1)) {
-            let largest = max_lanes(row);
+            let largest = max_lanes::<FUSED>(row);
             let shift = if largest == f32::NEG_INFINITY { 0.0 } else { largest };
             for v in row.iter_mut() {
                 *v = exp_lane::<FUSED>(*v - shift);
             }
-            let sum = sum_lanes(row);
+            let sum = sum_lanes::<FUSED>(row);
             let factor = if sum == 0.0 { 0.0 } else { 1.0 / sum };
             for v in row.iter_mut() {
                 *v *= factor;
@@ -35,7 +35,7 @@ crate::simd! {
     /// Adds a piece of a row to its running (largest m, sum of exp(s[j] - m)); begin with (-infinity, 0).
     /// The logarithm of the sum of all exponentials is then m + ln(sum).
     pub fn log_sum_exp(row: &[f32], running: (f32, f64)) -> (f32, f64) {
-        let largest = max_lanes(row);
+        let largest = max_lanes::<FUSED>(row);
         let largest = if largest > running.0 { largest } else { running.0 };
         if largest == f32::NEG_INFINITY {
             // Nothing but -infinity so far, or NaN, which must not get lost.
@@ -52,7 +52,7 @@ crate::simd! {
             sums[lane] += exp_lane::<FUSED>(v - largest);
         }
         let before = if running.1 == 0.0 { 0.0 } else { running.1 * ((running.0 - largest) as f64).exp() };
-        (largest, before + super::simd::total(&sums) as f64)
+        (largest, before + super::simd::total::<FUSED>(&sums) as f64)
     }
 }
 

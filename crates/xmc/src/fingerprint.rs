@@ -1,9 +1,14 @@
 //! Is this the same data as last time? A hash over everything that training reads, wherever it lies.
 
+use std::fs;
+use std::path::Path;
+
 use xmc_data::dataset::Dataset;
 use xmc_data::dataset::Part;
 use xmc_data::{Csr, Strings};
 use xxhash_rust::xxh3::Xxh3;
+
+use crate::error::{Error, Result};
 
 /// Collects content into 64 bits.
 pub(crate) struct Fingerprint(Xxh3);
@@ -35,6 +40,22 @@ impl Fingerprint {
     pub(crate) fn ids(&mut self, ids: &[u32]) {
         self.0.update(&(ids.len() as u64).to_le_bytes());
         self.0.update(bytemuck::cast_slice(ids));
+    }
+
+    /// Adds pairs of a filter.
+    pub(crate) fn pairs(&mut self, pairs: &[(u32, u32)]) {
+        self.0.update(&(pairs.len() as u64).to_le_bytes());
+        for &(row, label) in pairs {
+            self.0.update(bytemuck::cast_slice(&[row, label]));
+        }
+    }
+
+    /// Adds the content of a file.
+    pub(crate) fn file(&mut self, path: &Path) -> Result<()> {
+        let bytes = fs::read(path).map_err(Error::io(path))?;
+        self.0.update(&(bytes.len() as u64).to_le_bytes());
+        self.0.update(&bytes);
+        Ok(())
     }
 
     fn strings(&mut self, strings: &Strings) {

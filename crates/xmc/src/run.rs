@@ -74,11 +74,13 @@ impl<'e> Run<'e> {
         let lock = lock(&dir)?;
         let record = dir.join("run.json");
         let earlier = fs::read(&record).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        // As it reads back: a number may lose its last bit on the way through a file.
+        let expected = read_back(identity)?;
         let reason = match &earlier {
             None if resume => Some("there is no unfinished run"),
             Some(_) if !resume => Some("an unfinished run was found, and --resume was not given"),
             None => None,
-            Some(earlier) => identity.difference(earlier),
+            Some(earlier) => expected.difference(earlier),
         };
         if let Some(reason) = reason {
             events.message(&format!("{}: {reason}; starting from the beginning", dir.display()));
@@ -146,6 +148,14 @@ impl<'e> Run<'e> {
         Ok(dir)
     }
 
+    /// A folder in which the unfinished stage `name` keeps what it needs to be continued. A run that resumes finds it as
+    /// it was left; the stage removes it when its result is safe.
+    pub fn ongoing(&self, name: &str) -> Result<PathBuf> {
+        let dir = self.dir.join(format!("{name}.ongoing"));
+        create(&dir)?;
+        Ok(dir)
+    }
+
     /// Ends a successful run: its directory is removed. Returns what every stage took.
     pub fn succeed(self) -> Result<Vec<StageReport>> {
         remove(&self.dir)?;
@@ -187,6 +197,11 @@ fn lock(dir: &Path) -> Result<File> {
     }
 }
 
+/// Makes a folder if it is not there.
+pub(crate) fn create(dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir).map_err(Error::io(dir))
+}
+
 /// Removes a file or a folder if it is there.
 pub(crate) fn remove(path: &Path) -> Result<()> {
     let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
@@ -194,6 +209,11 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
         Err(problem) if problem.kind() != io::ErrorKind::NotFound => Err(Error::io(path)(problem)),
         _ => Ok(()),
     }
+}
+
+fn read_back(identity: &Identity) -> Result<Identity> {
+    let mismatch = |e: serde_json::Error| Error::Mismatch(e.to_string());
+    serde_json::from_slice(&serde_json::to_vec(identity).map_err(mismatch)?).map_err(mismatch)
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
@@ -273,6 +293,20 @@ mod tests {
         let mut run = Run::start(&out, &identity(2), true, &messages).unwrap();
         assert_eq!(run.stage("first", || Ok(Number(2))).unwrap().0, 2);
         assert!(messages.0.lock().unwrap()[0].contains("the seed changed"));
+    }
+
+    #[test]
+    fn settings_with_long_fractions_are_recognised() {
+        let tmp = tempfile::tempdir().unwrap();
+        let out = tmp.path().join("model");
+        for numerator in 0..100 {
+            let config = serde_json::json!({ "lr": numerator as f32 / 100.0 });
+            let identity = Identity { config, ..identity(1) };
+            drop(Run::start(&out, &identity, false, &Silent).unwrap());
+            let messages = Messages::default();
+            drop(Run::start(&out, &identity, true, &messages).unwrap());
+            assert_eq!(messages.0.into_inner().unwrap(), [""; 0]);
+        }
     }
 
     #[test]

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use xmc_data::{Error, Result};
+use xmc_nn::optim::Schedule;
 
 use super::keys;
 use crate::config::{Group, Settings};
+use crate::index::Dtype;
 
 /// What a label is scored with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,19 +140,6 @@ pub enum PoolBy {
     Frequency,
 }
 
-/// How the learning rate falls after the warm-up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ScheduleKind {
-    /// Not at all.
-    Constant,
-    /// In a straight line to 0.
-    #[default]
-    Linear,
-    /// Along half a cosine to 0.
-    Cosine,
-}
-
 /// Everything that can be set; mirrors the TOML file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -214,7 +203,7 @@ pub struct DexmlConfig {
     /// Share of the steps in which the learning rate rises.
     pub warmup: f32,
     /// How it falls.
-    pub schedule: ScheduleKind,
+    pub schedule: Schedule,
     /// Largest norm of the gradient.
     pub clip: f32,
     /// Epochs at the end whose parameters are averaged.
@@ -237,6 +226,8 @@ pub struct DexmlConfig {
     /// Validations without progress before training ends.
     pub patience: usize,
 
+    /// How label embeddings are stored.
+    pub label_embeddings: Dtype,
     /// Minutes between checkpoints.
     pub checkpoint_minutes: f32,
 }
@@ -271,7 +262,7 @@ impl Default for DexmlConfig {
             head_lr: 1e-3,
             weight_decay: 0.01,
             warmup: 0.1,
-            schedule: ScheduleKind::Linear,
+            schedule: Schedule::Linear,
             clip: 1.0,
             swa: 0,
             dropout: true,
@@ -282,6 +273,7 @@ impl Default for DexmlConfig {
             metric: "nDCG@5".to_owned(),
             evaluate_every: 1,
             patience: 3,
+            label_embeddings: Dtype::Bf16,
             checkpoint_minutes: 10.0,
         }
     }
@@ -365,6 +357,11 @@ impl DexmlConfig {
             return Err(Error::config("swa", self.swa, expected));
         }
         Ok(())
+    }
+
+    /// Whether the loss has a k.
+    pub(super) fn uses_topk(&self) -> bool {
+        self.criterion == CriterionKind::SoftTopk
     }
 
     /// k of soft top-k, unless it is the number of positives.

@@ -153,7 +153,7 @@ const OPTIMISER: Group = Group {
 
 const VALIDATION: Group = Group {
     name: "",
-    meaning: "When to stop, and what to keep.",
+    meaning: "When to stop, what to keep, and how.",
     keys: &[
         key(
             "validation",
@@ -167,6 +167,11 @@ const VALIDATION: Group = Group {
             "patience",
             "Stop after this many validations without a better one; 0 never stops early.",
             "a whole number",
+        ),
+        key(
+            "label_embeddings",
+            "How the finished model stores label embeddings; int8 searches in bytes and ranks with bf16.",
+            "\"f32\", \"bf16\" or \"int8\"",
         ),
         key(
             "checkpoint_minutes",

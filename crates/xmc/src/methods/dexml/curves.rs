@@ -1,0 +1,113 @@
+//! How did the training go? One JSON object a line: losses of steps and metrics of validations.
+//!
+//! ```text
+//! {"step":12,"epoch":0,"loss":3.1,"lr":0.0001,"norm":2.2,"tokens_per_second":12000,"seconds":31.5}
+//! {"step":140,"epoch":1,"seconds":402.1,"validation":{"P@1":41.2,...}}
+//! ```
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::learner::StepReport;
+use crate::error::{Error, Result};
+
+/// A growing file of records.
+pub(super) struct Curves {
+    path: PathBuf,
+    file: BufWriter<File>,
+    bytes: u64,
+}
+
+impl Curves {
+    /// Continues the file behind its first `bytes`: what a run wrote after its last checkpoint is written again.
+    pub(super) fn open(path: &Path, bytes: u64) -> Result<Self> {
+        let open = || {
+            let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+            file.set_len(bytes)?;
+            file.seek(SeekFrom::End(0))?;
+            Ok(file)
+        };
+        let file = open().map_err(Error::io(path))?;
+        Ok(Curves { path: path.to_owned(), file: BufWriter::new(file), bytes })
+    }
+
+    /// Adds a record.
+    pub(super) fn push(&mut self, record: &impl Serialize) -> Result<()> {
+        let mut line = serde_json::to_vec(record).map_err(|e| Error::Mismatch(e.to_string()))?;
+        line.push(b'\n');
+        self.bytes += line.len() as u64;
+        self.file.write_all(&line).map_err(Error::io(&self.path))
+    }
+
+    /// Hands everything to the system and returns how long the file is.
+    pub(super) fn flush(&mut self) -> Result<u64> {
+        self.file.flush().map_err(Error::io(&self.path))?;
+        Ok(self.bytes)
+    }
+}
+
+/// Loss and speed of the last steps, for people.
+#[derive(Default)]
+pub(super) struct Speed {
+    loss: Recent,
+    tokens: Recent,
+    seconds: Recent,
+}
+
+/// A mean in which older values fade.
+#[derive(Default)]
+struct Recent {
+    sum: f64,
+    weight: f64,
+}
+
+impl Recent {
+    fn push(&mut self, value: f64) {
+        const FADING: f64 = 0.95;
+        (self.sum, self.weight) = (FADING * self.sum + value, FADING * self.weight + 1.0);
+    }
+
+    fn mean(&self) -> f64 {
+        self.sum / self.weight.max(1.0)
+    }
+}
+
+impl Speed {
+    /// Adds a step that took so long.
+    pub(super) fn push(&mut self, report: &StepReport, seconds: f64) {
+        self.loss.push(report.loss);
+        self.tokens.push(report.tokens as f64);
+        self.seconds.push(seconds);
+    }
+}
+
+impl fmt::Display for Speed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let speed = self.tokens.mean() / self.seconds.mean().max(1e-9);
+        write!(f, "loss {:.4}   {speed:.0} tokens/s", self.loss.mean())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_continued_file_drops_what_came_after_the_checkpoint() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("curves.jsonl");
+        let mut curves = Curves::open(&path, 0).unwrap();
+        curves.push(&[1]).unwrap();
+        let bytes = curves.flush().unwrap();
+        curves.push(&[2]).unwrap();
+        drop(curves);
+        let mut curves = Curves::open(&path, bytes).unwrap();
+        curves.push(&[3]).unwrap();
+        drop(curves);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "[1]\n[3]\n");
+    }
+}

@@ -1,0 +1,170 @@
+//! What does training read? Texts and label names as token ids, and rows set apart for validation.
+
+use std::path::Path;
+
+use xmc_data::LabelSet;
+use xmc_data::dataset::Dataset;
+use xmc_data::{Csr, Strings};
+use xmc_nn::hf::Tokenizer;
+use xmc_nn::tokens::Tokens;
+use xmc_nn::transformer::Config;
+
+use super::config::{DexmlConfig, Head};
+use super::random::{Draws, Purpose};
+use crate::error::{Error, Result};
+use crate::events::Events;
+use crate::run::Artifact;
+
+/// Token ids of training texts and of label names.
+pub(super) struct TokenSets {
+    /// Of the training texts `[n]`.
+    pub(super) rows: Tokens,
+    /// Of the label names `[L]`.
+    pub(super) labels: Tokens,
+}
+
+impl TokenSets {
+    /// Reads texts and label names with the tokenizer of the encoder.
+    pub(super) fn read(
+        encoder: &Path,
+        texts: &Strings,
+        labels: &LabelSet,
+        config: &DexmlConfig,
+    ) -> Result<Self> {
+        let most = Config::open(&encoder.join("config.json"))?.max_positions();
+        let rows = Tokenizer::open(encoder, config.max_len.min(most))?.encode(texts)?;
+        let labels = Tokenizer::open(encoder, config.label_max_len.min(most))?.encode(labels.names())?;
+        Ok(TokenSets { rows, labels })
+    }
+}
+
+impl Artifact for TokenSets {
+    fn save(&self, dir: &Path) -> Result<()> {
+        self.rows.save(&dir.join("rows"))?;
+        Ok(self.labels.save(&dir.join("labels"))?)
+    }
+
+    fn load(dir: &Path) -> Result<Self> {
+        Ok(TokenSets { rows: Tokens::open(&dir.join("rows"))?, labels: Tokens::open(&dir.join("labels"))? })
+    }
+}
+
+/// Folder of the encoder and texts of the training rows; an error says what is missing.
+pub(super) fn required<'a>(data: &'a Dataset, config: &'a DexmlConfig) -> Result<(&'a Path, &'a Strings)> {
+    let unset = || {
+        let expected = "the folder of an encoder (config.json, model.safetensors, tokenizer.json)";
+        Error::from(xmc_data::Error::config("encoder", "nothing", expected))
+    };
+    let encoder = config.encoder.as_deref().ok_or_else(unset)?;
+    let no_texts =
+        || Error::file(&data.path, "no texts for the training rows: DEXML reads texts, not features");
+    let texts = data.train.texts.as_ref().ok_or_else(no_texts)?;
+    if let Some(k) = config.fixed_k().filter(|&k| config.uses_topk() && k >= data.labels.len()) {
+        let expected = format!("fewer than the {} labels", data.labels.len());
+        return Err(xmc_data::Error::config("topk", k, expected).into());
+    }
+    Ok((encoder, texts))
+}
+
+/// Refuses labels without names where names are all there is, and warns of those that cannot be told apart.
+pub(super) fn check_names(labels: &LabelSet, config: &DexmlConfig, events: &dyn Events) -> Result<()> {
+    if config.head == Head::Classifier {
+        return Ok(());
+    }
+    let empty = labels.iter().filter(|name| name.trim().is_empty()).count();
+    let numbers = labels.iter().enumerate().all(|(l, name)| name.parse() == Ok(l));
+    if empty == labels.len() || numbers && labels.len() > 1 {
+        return Err(Error::Mismatch(
+            "the labels have no names to read, only numbers: add their names to the data (raw/Y.txt), or set \
+             head = \"classifier\""
+                .to_owned(),
+        ));
+    }
+    if empty > 0 {
+        events.message(&format!("{empty} labels have an empty name: the encoder cannot tell them apart"));
+    }
+    let repeated = labels.repeated() - empty.saturating_sub(1);
+    if repeated > 0 {
+        events.message(&format!(
+            "{repeated} label names occur more than once: labels of one name always score the same"
+        ));
+    }
+    Ok(())
+}
+
+/// Rows with labels, set apart; ids rise.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Split {
+    /// Rows that train.
+    pub(super) learn: Vec<u32>,
+    /// Rows that validate.
+    pub(super) validate: Vec<u32>,
+    /// Rows without labels: they take no part.
+    pub(super) unlabelled: usize,
+}
+
+impl Split {
+    /// Draws the rows that validate; at least one row always trains.
+    pub(super) fn new(y: &Csr, config: &DexmlConfig, seed: u64) -> Result<Self> {
+        let mut rows: Vec<u32> = (0..y.rows() as u32).filter(|&i| !y.row(i as usize).is_empty()).collect();
+        let unlabelled = y.rows() - rows.len();
+        if rows.is_empty() {
+            return Err(Error::Mismatch(format!("none of the {unlabelled} training rows has a label")));
+        }
+        let share = (f64::from(config.validation) * rows.len() as f64).round() as usize;
+        let set_apart = share.min(config.validation_rows).min(rows.len() - 1);
+        Draws::new(seed, Purpose::Split, 0).shuffle(&mut rows);
+        let mut learn = rows.split_off(set_apart);
+        learn.sort_unstable();
+        rows.sort_unstable();
+        Ok(Split { learn, validate: rows, unlabelled })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Messages(Mutex<Vec<String>>);
+
+    impl Events for Messages {
+        fn message(&self, text: &str) {
+            self.0.lock().unwrap().push(text.to_owned());
+        }
+    }
+
+    #[test]
+    fn a_split_takes_every_labelled_row_once() {
+        let y = Csr::new(5, 2, vec![0, 1, 1, 2, 3, 4], vec![0, 1, 0, 1], vec![1.0; 4]).unwrap();
+        let config = DexmlConfig { validation: 0.25, ..DexmlConfig::default() };
+        let split = Split::new(&y, &config, 1).unwrap();
+        assert_eq!((split.learn.len(), split.validate.len(), split.unlabelled), (3, 1, 1));
+        let mut all = [split.learn.clone(), split.validate.clone()].concat();
+        all.sort_unstable();
+        assert_eq!(all, [0, 2, 3, 4]);
+        assert_eq!(Split::new(&y, &config, 1).unwrap(), split);
+        let capped = DexmlConfig { validation: 0.9, validation_rows: 2, ..DexmlConfig::default() };
+        assert_eq!(Split::new(&y, &capped, 1).unwrap().validate.len(), 2);
+        let none = DexmlConfig { validation: 0.0, ..DexmlConfig::default() };
+        assert!(Split::new(&y, &none, 1).unwrap().validate.is_empty());
+        assert!(Split::new(&Csr::empty(3, 2), &none, 1).is_err());
+    }
+
+    #[test]
+    fn names_that_say_nothing_are_reported() {
+        let said = |names: &[&str]| {
+            let messages = Messages::default();
+            let result = check_names(&LabelSet::new(names), &DexmlConfig::default(), &messages);
+            (result.is_ok(), messages.0.into_inner().unwrap().join("; "))
+        };
+        assert_eq!(said(&["sea", "hill"]), (true, String::new()));
+        assert!(!said(&["0", "1", "2"]).0);
+        assert!(!said(&["", " "]).0);
+        assert!(said(&["sea", "", ""]).1.starts_with("2 labels have an empty name"));
+        assert!(!said(&["sea", "", ""]).1.contains("more than once"));
+        assert!(said(&["sea", "sea"]).1.starts_with("1 label names occur more than once"));
+    }
+}

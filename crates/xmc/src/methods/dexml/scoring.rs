@@ -1,0 +1,68 @@
+//! What are the embeddings of rows and labels now? For validation, mining and the finished model: nothing is dropped
+//! and nothing remembered.
+
+use xmc_nn::Tensor;
+use xmc_nn::tokens::{self, Tokens};
+use xmc_nn::tower::Tower;
+
+use super::caching::scatter;
+use super::classifier::Classifier;
+use super::inputs::TokenSets;
+use crate::error::Result;
+use crate::index::{Dtype, LabelEmbeddings};
+
+/// Embeds with parameters as they are.
+pub(super) struct Scorer<'a> {
+    /// The encoder.
+    pub(super) tower: &'a Tower,
+    /// Texts and label names.
+    pub(super) tokens: &'a TokenSets,
+    /// The one-vs-all head, if labels have weights of their own.
+    pub(super) classifier: Option<&'a Classifier>,
+    /// Tokens that pass through the encoder at a time.
+    pub(super) budget: usize,
+}
+
+impl Scorer<'_> {
+    /// Embeddings of the training rows `ids` (rising); with a one-vs-all head a 1 stands behind each, for the bias.
+    pub(super) fn rows(&self, ids: &[u32]) -> Result<Tensor> {
+        let x = embed(self.tower, &self.tokens.rows, ids, self.budget)?;
+        Ok(if self.classifier.is_some() { with_one(&x)? } else { x })
+    }
+
+    /// Embeddings `[L, d]` of all labels.
+    pub(super) fn labels(&self) -> Result<Tensor> {
+        match self.classifier {
+            Some(classifier) => classifier.to_tensor(self.tower.device()),
+            None => embed_all(self.tower, &self.tokens.labels, self.budget),
+        }
+    }
+
+    /// The same, ready to be searched.
+    pub(super) fn label_embeddings(&self) -> Result<LabelEmbeddings> {
+        let labels = self.labels()?;
+        LabelEmbeddings::from_values(labels.cols(), labels.host(), Dtype::F32)
+    }
+}
+
+/// Embeddings of all of `texts`.
+pub(super) fn embed_all(tower: &Tower, texts: &Tokens, budget: usize) -> Result<Tensor> {
+    let ids: Vec<u32> = (0..texts.len() as u32).collect();
+    embed(tower, texts, &ids, budget)
+}
+
+fn embed(tower: &Tower, texts: &Tokens, ids: &[u32], budget: usize) -> Result<Tensor> {
+    let mut values = Tensor::zeros(ids.len(), tower.dim(), tower.device());
+    for group in tokens::by_budget(texts, ids, budget) {
+        let places: Vec<usize> = group.iter().filter_map(|id| ids.binary_search(id).ok()).collect();
+        scatter(&tower.embed(&texts.batch(&group))?, &places, &mut values);
+    }
+    Ok(values)
+}
+
+/// `[b, d]` to `[b, d + 1]`.
+fn with_one(x: &Tensor) -> Result<Tensor> {
+    let d = x.cols();
+    let values = x.host().chunks_exact(d).flat_map(|row| row.iter().copied().chain([1.0])).collect();
+    Ok(Tensor::from_host(x.rows(), d + 1, values, x.device())?)
+}

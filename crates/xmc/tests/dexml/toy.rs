@@ -1,0 +1,124 @@
+//! Words that mean other words: a text has two words for each of its labels, and none of them is in a label's name.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, json};
+use tempfile::TempDir;
+use xmc::config;
+use xmc::data::dataset::{Dataset, Part};
+use xmc::data::{CsrBuilder, LabelSet, Strings};
+use xmc::events::Events;
+use xmc::methods::Summary;
+use xmc::methods::TrainOptions;
+use xmc::methods::dexml::{self, DexmlConfig};
+use xmc::nn::transformer::Config;
+use xmc::nn::{Device, Pooling, Precision, Tower, TowerConfig};
+
+pub(crate) const LABELS: usize = 24;
+pub(crate) const ROWS: usize = 160;
+
+/// Labels of row i, different ones, rising.
+fn labels_of(i: usize) -> Vec<u32> {
+    let mut labels = vec![(i % LABELS) as u32, ((i * 7 + 5) % LABELS) as u32];
+    labels.sort_unstable();
+    labels.dedup();
+    labels
+}
+
+fn part(rows: std::ops::Range<usize>) -> Part {
+    let (mut y, mut texts) = (CsrBuilder::new(), Vec::new());
+    for i in rows {
+        let labels = labels_of(i);
+        let words = labels.iter().map(|l| format!("a{l} b{}", l * 5 % LABELS as u32)).collect::<Vec<_>>();
+        texts.push(format!("{} noise{}", words.join(" "), i % 10));
+        y.push(labels.into_iter().map(|l| (l, 1.0)));
+    }
+    Part {
+        texts: Some(Strings::new(texts)),
+        features: None,
+        y: y.finish(LABELS).unwrap(),
+        filter: Vec::new(),
+    }
+}
+
+pub(crate) fn data() -> Dataset {
+    let names = (0..LABELS).map(|l| format!("c{l} d{}", l % 3));
+    Dataset::new(Path::new("toy"), LabelSet::new(names), part(0..ROWS), Some(part(0..ROWS))).unwrap()
+}
+
+/// An encoder with one layer and one token for every word.
+pub(crate) fn encoder(dir: &Path) -> PathBuf {
+    let mut words: Vec<String> = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"].map(str::to_owned).to_vec();
+    for letter in ["a", "b", "c", "d"] {
+        words.extend((0..LABELS).map(|l| format!("{letter}{l}")));
+    }
+    words.extend((0..10).map(|i| format!("noise{i}")));
+    let vocab: Map<_, _> =
+        words.iter().zip(0..).map(|(word, id): (_, u32)| (word.clone(), id.into())).collect();
+    let special = |id: u32, content: &str| {
+        json!({ "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": true })
+    };
+    let around = |content: &str, id: u32| json!({ "id": content, "ids": [id], "tokens": [content] });
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "decoder": null,
+        "added_tokens": [special(0, "[PAD]"), special(1, "[UNK]"), special(2, "[CLS]"), special(3, "[SEP]")],
+        "pre_tokenizer": { "type": "WhitespaceSplit" },
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [{ "SpecialToken": { "id": "[CLS]", "type_id": 0 } }, { "Sequence": { "id": "A", "type_id": 0 } },
+                       { "SpecialToken": { "id": "[SEP]", "type_id": 0 } }],
+            "pair": [{ "Sequence": { "id": "A", "type_id": 0 } }, { "Sequence": { "id": "B", "type_id": 1 } }],
+            "special_tokens": { "[CLS]": around("[CLS]", 2), "[SEP]": around("[SEP]", 3) }
+        },
+        "model": { "type": "WordLevel", "vocab": vocab, "unk_token": "[UNK]" },
+    });
+    let encoder = dir.join("encoder");
+    fs::create_dir_all(&encoder).unwrap();
+    fs::write(encoder.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    let transformer = Config { positions: 16, ..Config::bert(words.len(), 32, 1, 2, 64) };
+    let shape = TowerConfig { pooling: Pooling::Mean, projection: None, normalize: true };
+    Tower::random(transformer, shape, 5, Device::Cpu, Precision::F32).unwrap().save(&encoder).unwrap();
+    encoder
+}
+
+/// Folders of a test.
+pub(crate) struct World {
+    pub(crate) dir: TempDir,
+    pub(crate) data: Dataset,
+    encoder: PathBuf,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        let encoder = encoder(dir.path());
+        World { dir, data: data(), encoder }
+    }
+
+    pub(crate) fn out(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn train(
+        &self,
+        name: &str,
+        sets: &[&str],
+        resume: bool,
+        events: &dyn Events,
+    ) -> xmc::Result<Summary> {
+        let encoder = format!("encoder={}", self.encoder.display());
+        let quick = ["lr=0.003", "batch_size=32", "max_len=16", "epochs=12", "dropout=false", "validation=0"];
+        let sets: Vec<String> = quick.iter().chain(sets).map(|&s| s.to_owned()).chain([encoder]).collect();
+        let config = config::load::<DexmlConfig>(None, &sets).unwrap();
+        let options = TrainOptions { seed: 3, resume, ..TrainOptions::new(self.out(name)) };
+        dexml::train(&self.data, &config, &options, events)
+    }
+
+    /// The bytes of the parts of a model that were learned.
+    pub(crate) fn learned(&self, name: &str) -> [Vec<u8>; 2] {
+        ["encoder/model.safetensors", "label_embeddings"]
+            .map(|part| fs::read(self.out(name).join(part)).unwrap())
+    }
+}

@@ -55,9 +55,11 @@ crate::simd! {
 }
 
 /// Sum of x[i] y[i] inside a function that is compiled for several instruction sets.
+///
+/// Ends of vectors get running sums of their own: single lanes would force all of them out of registers.
 #[inline(always)]
 pub(super) fn dot_lanes<const FUSED: bool>(x: &[f32], y: &[f32]) -> f32 {
-    let mut sums = [0f32; LANES];
+    let (mut sums, mut ends) = ([0f32; LANES], [0f32; END]);
     let (x, x_rest) = x.as_chunks::<LANES>();
     let (y, y_rest) = y.as_chunks::<LANES>();
     for (x, y) in x.iter().zip(y) {
@@ -65,42 +67,72 @@ pub(super) fn dot_lanes<const FUSED: bool>(x: &[f32], y: &[f32]) -> f32 {
             sums[lane] = fma::<FUSED>(x[lane], y[lane], sums[lane]);
         }
     }
-    for (lane, (&x, &y)) in x_rest.iter().zip(y_rest).enumerate() {
-        sums[lane] = fma::<FUSED>(x, y, sums[lane]);
+    let (x, x_rest) = x_rest.as_chunks::<END>();
+    let (y, y_rest) = y_rest.as_chunks::<END>();
+    for (x, y) in x.iter().zip(y) {
+        for lane in 0..END {
+            ends[lane] = fma::<FUSED>(x[lane], y[lane], ends[lane]);
+        }
     }
-    total::<FUSED>(&sums)
+    let mut last = 0.0;
+    for (&x, &y) in x_rest.iter().zip(y_rest) {
+        last = fma::<FUSED>(x, y, last);
+    }
+    total::<FUSED>(&sums) + (end_total(&ends) + last)
 }
 
 /// Sum of x[i] inside a function that is compiled for several instruction sets.
 #[inline(always)]
 pub(super) fn sum_lanes<const FUSED: bool>(x: &[f32]) -> f32 {
-    let mut sums = [0f32; LANES];
+    let (mut sums, mut ends) = ([0f32; LANES], [0f32; END]);
     let (blocks, rest) = x.as_chunks::<LANES>();
     for block in blocks {
         for lane in 0..LANES {
             sums[lane] += block[lane];
         }
     }
-    for (lane, &v) in rest.iter().enumerate() {
-        sums[lane] += v;
+    let (blocks, rest) = rest.as_chunks::<END>();
+    for block in blocks {
+        for lane in 0..END {
+            ends[lane] += block[lane];
+        }
     }
-    total::<FUSED>(&sums)
+    total::<FUSED>(&sums) + (end_total(&ends) + rest.iter().sum::<f32>())
 }
 
-/// Largest of x inside a function that is compiled for several instruction sets; NaN are passed over.
+/// Largest of x inside a function that is compiled for several instruction sets. A NaN may be passed over.
 #[inline(always)]
 pub(super) fn max_lanes<const FUSED: bool>(x: &[f32]) -> f32 {
-    let mut largest = [f32::NEG_INFINITY; LANES];
+    let larger = |a: f32, b: f32| if a > b { a } else { b };
+    let (mut largest, mut ends) = ([f32::NEG_INFINITY; LANES], [f32::NEG_INFINITY; END]);
     let (blocks, rest) = x.as_chunks::<LANES>();
     for block in blocks {
         for lane in 0..LANES {
-            largest[lane] = if block[lane] > largest[lane] { block[lane] } else { largest[lane] };
+            largest[lane] = larger(block[lane], largest[lane]);
         }
     }
-    for (lane, &v) in rest.iter().enumerate() {
-        largest[lane] = if v > largest[lane] { v } else { largest[lane] };
+    let (blocks, rest) = rest.as_chunks::<END>();
+    for block in blocks {
+        for lane in 0..END {
+            ends[lane] = larger(block[lane], ends[lane]);
+        }
     }
-    super::simd::largest::<FUSED>(&largest)
+    let last = rest.iter().fold(f32::NEG_INFINITY, |a, &b| larger(b, a));
+    larger(super::simd::largest::<FUSED>(&largest), larger(end_fold(&ends, larger), last))
+}
+
+/// Running sums of the end of a vector.
+const END: usize = 8;
+
+/// Sum of the running sums of an end.
+#[inline(always)]
+fn end_total(ends: &[f32; END]) -> f32 {
+    end_fold(ends, |a, b| a + b)
+}
+
+#[inline(always)]
+fn end_fold(e: &[f32; END], f: impl Fn(f32, f32) -> f32) -> f32 {
+    f(f(f(e[0], e[4]), f(e[2], e[6])), f(f(e[1], e[5]), f(e[3], e[7])))
 }
 
 #[cfg(test)]

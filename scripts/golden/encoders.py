@@ -7,13 +7,10 @@
 Needs torch, transformers and safetensors (made with 2.15, 5.23 and 0.8). Each file holds config.json as metadata and
 
     param.NAME   parameters in the names of the family          ids, lengths   the packed batch
-    grad.NAME    gradients of loss = sum(weight * embeddings)    hidden         last hidden states [t, h]
-    step.NAME    parameters after three AdamW steps              embeddings     [b, p], pooled, projected, normalised
-                                                                 weight         [b, p]
+    grad.NAME    gradients of loss = sum(weight * embeddings)    embeddings     [b, p], pooled, projected, normalised
+    step.NAME    parameters after three AdamW steps              weight         [b, p]
 
 Sequences are padded and masked here and packed there: equal numbers mean that padding was never needed.
-Step and gradient tensors of the word and position tables hold the used rows only; the others never move
-except by weight decay, which is 0.
 """
 
 import argparse
@@ -56,7 +53,7 @@ def embed(model, projection, pooling, ids, mask):
         pooled = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
     if projection is not None:
         pooled = projection(pooled)
-    return hidden, pooled / pooled.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    return pooled / pooled.norm(dim=1, keepdim=True).clamp(min=1e-12)
 
 
 def parameters(model, projection):
@@ -84,16 +81,16 @@ def golden(name, model, pooling, width):
     weight = torch.randn(len(LENGTHS), width or HIDDEN, generator=generator)
 
     out = {f"param.{key}": p.detach().clone() for key, p in named.items()}
-    hidden, embeddings = embed(model, projection, pooling, ids, mask)
+    embeddings = embed(model, projection, pooling, ids, mask)
     (weight * embeddings).sum().backward()
     out |= {f"grad.{key}": p.grad.clone() for key, p in named.items()}
     optimizer = torch.optim.AdamW(named.values(), lr=1e-3, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0)
     for _ in range(3):
         optimizer.zero_grad()
-        (weight * embed(model, projection, pooling, ids, mask)[1]).sum().backward()
+        (weight * embed(model, projection, pooling, ids, mask)).sum().backward()
         optimizer.step()
     out |= {f"step.{key}": p.detach().clone() for key, p in named.items()}
-    out |= {"hidden": hidden[mask.bool()], "embeddings": embeddings, "weight": weight,
+    out |= {"embeddings": embeddings, "weight": weight,
             "ids": torch.cat(rows).int(), "lengths": torch.tensor(LENGTHS).int()}
     if name == "mpnet":
         far = torch.arange(-300, 301)
@@ -113,7 +110,7 @@ def real(folder):
     ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=model.config.pad_token_id)
     mask = (torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]).float()
     with torch.no_grad():
-        embeddings = embed(model, None, "mean", ids, mask)[1]
+        embeddings = embed(model, None, "mean", ids, mask)
     out = {"ids": torch.cat(rows).int(), "lengths": torch.tensor(lengths).int(), "embeddings": embeddings.contiguous()}
     save_file(out, Path(folder) / "golden_embeddings.safetensors")
 

@@ -103,6 +103,18 @@ mod tests {
     }
 
     #[test]
+    fn buckets_are_those_of_transformers() {
+        let bytes = include_bytes!("../../tests/golden/encoders/mpnet.safetensors");
+        let golden = safetensors::SafeTensors::deserialize(bytes).unwrap();
+        let buckets = golden.tensor("buckets").unwrap().data().as_chunks::<4>().0;
+        assert_eq!(buckets.len(), 601);
+        for (at, expected) in buckets.iter().enumerate() {
+            // Entry `at` is the distance j - i = at - 300.
+            assert_eq!(bucket(300, at, 32), u32::from_le_bytes(*expected) as usize, "{at}");
+        }
+    }
+
+    #[test]
     fn rows_take_the_bias_of_their_distances() {
         let table: Vec<f32> = (0..64).map(|i| i as f32).collect();
         let mut bias = DistanceBias::default();

@@ -84,7 +84,8 @@ def golden(name, model, pooling, width):
     embeddings = embed(model, projection, pooling, ids, mask)
     (weight * embeddings).sum().backward()
     out |= {f"grad.{key}": p.grad.clone() for key, p in named.items()}
-    optimizer = torch.optim.AdamW(named.values(), lr=1e-3, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0)
+    # A large eps: key biases have no gradient but rounding, which must not become steps.
+    optimizer = torch.optim.AdamW(named.values(), lr=1e-3, betas=(0.9, 0.999), eps=1e-4, weight_decay=0.0)
     for _ in range(3):
         optimizer.zero_grad()
         (weight * embed(model, projection, pooling, ids, mask)).sum().backward()
@@ -97,7 +98,8 @@ def golden(name, model, pooling, width):
         out["buckets"] = model.encoder.relative_position_bucket(far, num_buckets=32).int()
     model.config.architectures = [type(model).__name__]
     metadata = {"config": json.dumps(model.config.to_dict()), "pooling": pooling}
-    save_file({key: value.detach().contiguous() for key, value in out.items()}, GOLDEN / f"{name}.safetensors", metadata)
+    out = {key: value.detach().contiguous() for key, value in out.items()}
+    save_file(out, GOLDEN / f"{name}.safetensors", metadata)
 
 
 def real(folder):

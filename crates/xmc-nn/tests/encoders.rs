@@ -10,6 +10,7 @@
 use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
+use xmc_nn::optim::{AdamW, AdamWConfig};
 use xmc_nn::transformer::Config;
 use xmc_nn::{Batch, Device, DropoutKey, Pooling, Precision, Tensor, Tower, TowerConfig};
 
@@ -124,6 +125,28 @@ fn gradients_of_every_parameter_are_those_of_pytorch() {
             let key_bias = [".key.bias", ".k.bias", "k_lin.bias"].iter().any(|end| param.name.ends_with(end));
             let moved = grads[param.range.clone()].iter().any(|g| g.abs() > 1e-5);
             assert!(moved || key_bias, "{name} {} has no gradient", param.name);
+        }
+    }
+}
+
+#[test]
+fn three_steps_of_adamw_lead_where_pytorch_goes() {
+    for name in FAMILIES {
+        let golden = Golden::open(name);
+        let mut tower = golden.tower(Precision::F32);
+        let (batch, de) = (golden.batch(), golden.weight(&tower));
+        let config = AdamWConfig { eps: 1e-4, weight_decay: 0.0, ..AdamWConfig::default() };
+        let mut optimizer = AdamW::new(tower.layout(), config);
+        for _ in 0..3 {
+            let (_, mut grads) = gradients(&tower, &batch, &de, None);
+            optimizer.step(tower.params_mut(), &mut grads, 1e-3, 1.0).unwrap();
+            tower.refresh();
+        }
+        let expected = golden.in_order(&tower, "step");
+        for param in tower.layout().params() {
+            let range = param.range.clone();
+            let what = format!("{name} {}", param.name);
+            close(&what, &tower.params()[range.clone()], &expected[range], 1e-5);
         }
     }
 }

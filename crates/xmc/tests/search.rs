@@ -16,13 +16,13 @@ fn tensor(cols: usize, values: &[f32]) -> Tensor {
     Tensor::from_host(values.len() / cols, cols, values.to_vec(), Device::Cpu).unwrap()
 }
 
-/// The score by its definition: lane j mod 64 adds the products of column j, then halves are added.
+/// The score by its definition: lane j mod 32 adds the products of column j, then halves are added.
 fn score(x: &[f32], y: &[f32]) -> f32 {
-    let mut sums = [0f32; 64];
+    let mut sums = [0f32; 32];
     for (j, (x, y)) in x.iter().zip(y).enumerate() {
-        sums[j % 64] += x * y;
+        sums[j % 32] += x * y;
     }
-    for half in [32, 16, 8, 4, 2, 1] {
+    for half in [16, 8, 4, 2, 1] {
         for lane in 0..half {
             sums[lane] += sums[lane + half];
         }

@@ -6,10 +6,11 @@
 //! ```text
 //! x.y - x~.y~ = (x - x~).y + x~.(y - y~)
 //! |x.y - x~.y~| <= r |y| + X rho                                     (Cauchy-Schwarz)
-//! rounding of d products and sums in f32, in any order:  <= d u X (|y| + rho),  u = 2^-24, once here, once in the exact score
-//! e(x, y) = (r + c X) |y| + (1 + c) X rho + t,   c = (4 d + 64) u,   t for factors and products that underflow
+//! rounding of m products and sums in f32, in any order:  <= m u X (|y| + rho),  u = 2^-24, once here, once in the exact score
+//! e(x, y) = (r + c X) |y| + (1 + c) X rho + t,   c = 2 (m + 32) u,   t for factors and products that underflow
 //! ```
-//! r and rho are measured, not estimated: for embeddings in bf16 rho is 0, for f32 about 0.0017 |y|, a third of the worst
+//! m is 2 d, more than is needed, so that the rounding of e itself is covered; products in f32 may be sums of six
+//! products of bf16 parts, without what is below 2^-24 of a factor, so there m is 6 d. r and rho are measured, not estimated: for embeddings in bf16 rho is 0, for f32 about 0.0017 |y|, a third of the worst
 //! case. Each label of approximate score a has its exact score s in `[a - e, a + e]`. The k-th largest `a - e` seen so
 //! far is a floor that the k-th best exact score cannot be below, so a label with `a + e` below the floor is not among
 //! the best k. All others are kept and ranked by exact score: the answer is that of brute force, ties included.
@@ -25,9 +26,10 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// For a query of norm `norm` in `d` dimensions whose coarse form is `residual` away.
-    fn new(norm: f64, residual: f64, d: usize) -> Self {
-        let c = (4 * d + 64) as f64 * f64::from(f32::EPSILON) / 2.0;
+    /// For a query whose coarse form is `residual` away, and `sums` products for each of `d` dimensions.
+    fn new(query: &[f32], residual: f64, sums: usize) -> Self {
+        let (d, norm) = (query.len(), norm(query.iter().copied()));
+        let c = (sums * d + 32) as f64 * f64::from(f32::EPSILON);
         let flushed = 4.0 * d as f64 * f64::from(f32::MIN_POSITIVE);
         let (residual, x) = (residual + flushed, norm + residual + flushed);
         Bound {
@@ -40,13 +42,13 @@ impl Bound {
 
     /// For factors as exact as f32, on both sides.
     pub(super) fn exact(query: &[f32]) -> Self {
-        Bound { per_residual: 0.0, ..Bound::new(norm(query.iter().copied()), 0.0, query.len()) }
+        Bound::new(query, 0.0, 6).of_exact_labels()
     }
 
     /// For a query rounded to bf16.
     pub(super) fn rounded(query: &[f32]) -> Self {
         let coarse = query.iter().map(|&v| f64::from(from_bf16(to_bf16(v))));
-        Bound::new(norm(query.iter().copied()), distance(query, coarse), query.len())
+        Bound::new(query, distance(query, coarse), 2)
     }
 
     /// For a query in codes, which are appended to `codes`; returns their scale too.
@@ -57,7 +59,12 @@ impl Bound {
         let start = codes.len();
         let scale = query_codes(query, most, codes);
         let coarse = codes[start..].iter().map(|&c| f64::from(c) * f64::from(scale));
-        (Bound::new(norm(query.iter().copied()), distance(query, coarse), query.len()), scale)
+        (Bound::new(query, distance(query, coarse), 2), scale)
+    }
+
+    /// The same if labels are multiplied in their exact form.
+    pub(super) fn of_exact_labels(self) -> Self {
+        Bound { per_residual: 0.0, ..self }
     }
 
     /// Largest distance of approximate and exact score for labels of at most this norm and residual.

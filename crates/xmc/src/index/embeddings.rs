@@ -1,6 +1,7 @@
 //! The label matrix `[l, d]`, in memory or mapped.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use xmc_data::Buffer;
 
@@ -140,6 +141,12 @@ impl LabelEmbeddings {
         }
     }
 
+    /// Largest norm and residual of some labels.
+    pub(super) fn largest(&self, range: &Range<usize>) -> (f32, f32) {
+        let largest = |values: &[f32]| values[range.clone()].iter().fold(0f32, |max, v| max.max(*v));
+        (largest(&self.norms), largest(&self.residuals))
+    }
+
     /// Exact scores of `query` with the labels from `start`, as many as `scores` has room for.
     pub(super) fn scores(&self, query: &[f32], start: usize, scores: &mut [f32]) {
         let range = start * self.dim..(start + scores.len()) * self.dim;
@@ -149,10 +156,15 @@ impl LabelEmbeddings {
         }
     }
 
-    /// Exact score of one label.
-    pub(super) fn score(&self, query: &[f32], label: u32) -> f32 {
-        let mut score = [0.0];
-        self.scores(query, label as usize, &mut score);
-        score[0]
+    /// Exact scores of some labels, in their order.
+    pub(super) fn scores_of(&self, query: &[f32], chosen: &[u32]) -> Vec<f32> {
+        let mut scores = vec![0.0; chosen.len()];
+        match &self.values {
+            Values::F32(v) => kernels::dots_at(query, v, chosen, &mut scores),
+            Values::Bf16(v) | Values::Int8 { exact: v, .. } => {
+                kernels::dots_bf16_at(query, v, chosen, &mut scores);
+            }
+        }
+        scores
     }
 }

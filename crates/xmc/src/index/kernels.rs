@@ -3,10 +3,16 @@
 use super::quantize::from_bf16;
 
 /// Running sums of a dot product.
-const LANES: usize = 64;
+const LANES: usize = 32;
+
+/// Rows multiplied at once: enough independent sums to keep the adders busy.
+const ROWS: usize = 4;
 
 /// Scores compared at once.
 const GROUP: usize = 64;
+
+/// Scores looked at one by one if one of them survives.
+const PART: usize = 16;
 
 /// Makes of each plain function versions for AVX-512 and AVX2, and one that takes the best at run time.
 macro_rules! versions {
@@ -41,16 +47,12 @@ macro_rules! versions {
 versions! {
     /// `scores[j] = <query, row j>` for rows of as many values as the query has. This is the exact score.
     fn dots(query: &[f32], rows: &[f32], scores: &mut [f32]) {
-        for (row, score) in rows.chunks_exact(query.len()).zip(scores) {
-            *score = dot(query, row, |v| v);
-        }
+        all(query, rows, scores, |v| v);
     }
 
     /// The same for rows in bf16.
     fn dots_bf16(query: &[f32], rows: &[u16], scores: &mut [f32]) {
-        for (row, score) in rows.chunks_exact(query.len()).zip(scores) {
-            *score = dot(query, row, from_bf16);
-        }
+        all(query, rows, scores, from_bf16);
     }
 
     /// Sums of products of codes, exact as long as |query| * 127 summed fits i32.
@@ -60,13 +62,30 @@ versions! {
         }
     }
 
+    /// The same for chosen rows.
+    fn dots_at(query: &[f32], rows: &[f32], chosen: &[u32], scores: &mut [f32]) {
+        picked(query, rows, chosen, scores, |v| v);
+    }
+
+    /// The same for chosen rows in bf16.
+    fn dots_bf16_at(query: &[f32], rows: &[u16], chosen: &[u32], scores: &mut [f32]) {
+        picked(query, rows, chosen, scores, from_bf16);
+    }
+
     /// Appends the positions of all scores that are at least `floor`.
     fn at_least(scores: &[f32], floor: f32, found: &mut Vec<u32>) {
         for (n, group) in scores.chunks(GROUP).enumerate() {
-            // Survivors are rare: one test for the whole group first.
-            if group.iter().fold(false, |any, &s| any | (s >= floor)) {
-                let above = group.iter().enumerate().filter(|(_, s)| **s >= floor);
-                found.extend(above.map(|(i, _)| (n * GROUP + i) as u32));
+            // Survivors are rare: one test for the whole group first, then for its parts.
+            if !any(group, floor) {
+                continue;
+            }
+            for (m, part) in group.chunks(PART).enumerate().filter(|(_, part)| any(part, floor)) {
+                let (mut survivors, mut count) = ([0; PART], 0);
+                for (i, &score) in part.iter().enumerate() {
+                    survivors[count % PART] = (n * GROUP + m * PART + i) as u32;
+                    count += usize::from(score >= floor);
+                }
+                found.extend_from_slice(&survivors[..count]);
             }
         }
     }
@@ -77,42 +96,97 @@ versions! {
             *out = from_bf16(v);
         }
     }
+}
 
-    /// Codes to f32.
-    fn widen_codes(codes: &[i8], out: &mut [f32]) {
-        for (out, &c) in out.iter_mut().zip(codes) {
-            *out = f32::from(c);
-        }
+/// Products with rows that follow each other.
+#[inline(always)]
+fn all<T: Copy + Default>(query: &[f32], rows: &[T], scores: &mut [f32], value: impl Fn(T) -> f32 + Copy) {
+    let d = query.len();
+    let (fours, rest) = scores.as_chunks_mut::<ROWS>();
+    let (rows, rest_rows) = rows.split_at(fours.len() * ROWS * d);
+    for (rows, scores) in rows.chunks_exact(ROWS * d).zip(fours) {
+        *scores = dot(query, std::array::from_fn(|r| &rows[r * d..(r + 1) * d]), value);
     }
-
-    /// `scores[j] *= scales[j]`
-    fn scale(scores: &mut [f32], scales: &[f32]) {
-        for (score, scale) in scores.iter_mut().zip(scales) {
-            *score *= scale;
-        }
+    for (row, score) in rest_rows.chunks_exact(d).zip(rest) {
+        [*score] = dot(query, [row], value);
     }
 }
 
-/// 64 running sums, each product and each sum rounded, then added in halves.
+/// Products with chosen rows.
 #[inline(always)]
-fn dot<T: Copy>(query: &[f32], row: &[T], value: impl Fn(T) -> f32) -> f32 {
-    let mut sums = [0f32; LANES];
-    let (query, query_rest) = query.as_chunks::<LANES>();
-    let (row, row_rest) = row.as_chunks::<LANES>();
-    for (query, row) in query.iter().zip(row) {
-        for lane in 0..LANES {
-            sums[lane] += query[lane] * value(row[lane]);
+fn picked<T: Copy + Default>(
+    query: &[f32],
+    rows: &[T],
+    chosen: &[u32],
+    scores: &mut [f32],
+    value: impl Fn(T) -> f32 + Copy,
+) {
+    let d = query.len();
+    let row = |label: u32| &rows[label as usize * d..][..d];
+    let (fours, rest) = scores.as_chunks_mut::<ROWS>();
+    let (four_rows, rest_rows) = chosen.as_chunks::<ROWS>();
+    // Rows far apart: four streams at once hide the wait for memory.
+    for (labels, scores) in four_rows.iter().zip(fours) {
+        *scores = dot(query, labels.map(row), value);
+    }
+    for (&label, score) in rest_rows.iter().zip(rest) {
+        [*score] = dot(query, [row(label)], value);
+    }
+}
+
+#[inline(always)]
+fn any(scores: &[f32], floor: f32) -> bool {
+    scores.iter().fold(false, |any, &s| any | (s >= floor))
+}
+
+/// For each row 32 running sums, product and sum rounded one by one, then halves added to halves.
+#[inline(always)]
+fn dot<T: Copy + Default, const R: usize>(
+    query: &[f32],
+    rows: [&[T]; R],
+    value: impl Fn(T) -> f32 + Copy,
+) -> [f32; R] {
+    let mut sums = [[0f32; LANES]; R];
+    let (whole, rest) = query.as_chunks::<LANES>();
+    let parts = rows.map(|row| &row.as_chunks::<LANES>().0[..whole.len()]);
+    for (i, query) in whole.iter().enumerate() {
+        for r in 0..R {
+            add_products(&mut sums[r], query, &parts[r][i], value);
         }
     }
-    for (sum, (q, r)) in sums.iter_mut().zip(query_rest.iter().zip(row_rest)) {
-        *sum += q * value(*r);
-    }
-    let mut half = LANES / 2;
-    while half > 0 {
-        for lane in 0..half {
-            sums[lane] += sums[lane + half];
+    if !rest.is_empty() {
+        let query = padded(rest);
+        for r in 0..R {
+            add_products(&mut sums[r], &query, &padded(&rows[r][whole.len() * LANES..]), value);
         }
-        half /= 2;
     }
-    sums[0]
+    sums.map(|sums| total(&sums))
+}
+
+#[inline(always)]
+fn add_products<T: Copy>(
+    sums: &mut [f32; LANES],
+    x: &[f32; LANES],
+    y: &[T; LANES],
+    value: impl Fn(T) -> f32,
+) {
+    for lane in 0..LANES {
+        sums[lane] += x[lane] * value(y[lane]);
+    }
+}
+
+/// Zeros behind the values: they change no sum.
+#[inline(always)]
+fn padded<T: Copy + Default>(values: &[T]) -> [T; LANES] {
+    let mut padded = [T::default(); LANES];
+    padded[..values.len()].copy_from_slice(values);
+    padded
+}
+
+#[inline(always)]
+fn total(sums: &[f32; LANES]) -> f32 {
+    let sums: [f32; 16] = std::array::from_fn(|i| sums[i] + sums[i + 16]);
+    let sums: [f32; 8] = std::array::from_fn(|i| sums[i] + sums[i + 8]);
+    let sums: [f32; 4] = std::array::from_fn(|i| sums[i] + sums[i + 4]);
+    (sums[0] + sums[2]) + (sums[1] + sums[3])
 }

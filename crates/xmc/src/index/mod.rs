@@ -4,7 +4,7 @@
 //! * [`search()`]: blocked top k with filters; [`bound`] is why a fast first pass loses nothing;
 //! * `tiles` is that first pass for many queries, `scan` for few.
 //!
-//! The score of a label is one fixed thing, whatever path found it: the f32 sum over 64 lanes of `kernels::dot` of the
+//! The score of a label is one fixed thing, whatever path found it: the f32 sum over 32 lanes of `kernels::dot` of the
 //! query with the stored row, multiplication and addition rounded one by one. It has the same bits on every processor,
 //! for any number of threads, alone or in a batch. Labels come by falling score, equal scores by rising id.
 //!

@@ -66,7 +66,7 @@ pub(super) fn search_codes(batch: &Batch<'_>, labels: &LabelEmbeddings, results:
     let walk = Walk { batch, labels, codes, scales, queries: &queries, query_codes: &query_codes };
     let parts = over_labels(labels, |range| walk.candidates(range));
     for (i, band) in merged(parts, Band::merge).into_iter().enumerate() {
-        results[i] = band.rank(|label| labels.score(batch.rows[i], label));
+        results[i] = band.rank(|chosen| labels.scores_of(batch.rows[i], chosen));
     }
 }
 
@@ -87,8 +87,7 @@ impl Walk<'_> {
         for start in range.clone().step_by(BLOCK) {
             let block = start..(start + BLOCK).min(range.end);
             let (sums, scores) = (&mut sums[..block.len()], &mut scores[..block.len()]);
-            let highest = |values: &[f32]| values[block.clone()].iter().fold(0f32, |max, v| max.max(*v));
-            let (norm, residual) = (highest(&self.labels.norms), highest(&self.labels.residuals));
+            let (norm, residual) = self.labels.largest(&block);
             for (i, band) in bands.iter_mut().enumerate() {
                 let (bound, query_scale) = self.queries[i];
                 let query = &self.query_codes[i * d..(i + 1) * d];

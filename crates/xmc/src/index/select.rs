@@ -73,12 +73,28 @@ impl Band {
     }
 
     /// Ranks the candidates by exact score; nothing if there are too many.
-    pub(super) fn rank(mut self, score: impl Fn(u32) -> f32) -> Option<Ranked> {
+    ///
+    /// The k most promising come first: their worst exact score is a better floor than that of intervals, and halves
+    /// the band of what must be scored besides.
+    pub(super) fn rank(mut self, scores: impl Fn(&[u32]) -> Vec<f32>) -> Option<Ranked> {
         self.cut();
         if self.wide {
             return None;
         }
-        let mut row: Ranked = self.candidates.iter().map(|c| (c.label, score(c.label))).collect();
+        let mut row = Ranked::with_capacity(self.candidates.len());
+        let add = |row: &mut Ranked, candidates: &[Candidate]| {
+            let labels: Vec<u32> = candidates.iter().map(|c| c.label).collect();
+            row.extend(labels.iter().copied().zip(scores(&labels)));
+        };
+        if self.candidates.len() > self.k {
+            self.candidates.select_nth_unstable_by(self.k - 1, |a, b| b.low.total_cmp(&a.low));
+            let rest = self.candidates.split_off(self.k);
+            add(&mut row, &self.candidates);
+            let floor = row.iter().fold(f32::INFINITY, |min, e| min.min(e.1));
+            self.candidates = rest;
+            self.candidates.retain(|c| c.high >= floor);
+        }
+        add(&mut row, &self.candidates);
         row.sort_unstable_by(by_score);
         row.truncate(self.k);
         Some(row)

@@ -6,6 +6,7 @@
 //!         for each block of labels   scores [queries, labels] stay in the second-level cache
 //!             keep what is above the floor of its query
 //! ```
+//! Of int8 the bf16 copy is multiplied: products wait for arithmetic, not for memory, and it leaves fewer candidates.
 //! With few blocks of queries the labels are cut into parts that run side by side.
 
 use std::ops::Range;
@@ -22,7 +23,7 @@ use super::bound::Bound;
 use super::embeddings::{LabelEmbeddings, Values};
 use super::scan::{keep, merged};
 use super::select::Band;
-use super::{Batch, Ranked, kernels};
+use super::{Batch, Dtype, Ranked, kernels};
 
 /// Queries of a product.
 const QUERIES: usize = 256;
@@ -56,7 +57,7 @@ pub(super) fn search(
         .collect();
     let bands = merged(parts, Band::merge);
     let ranked: Vec<Option<Ranked>> = (open.par_iter().zip(bands))
-        .map(|(&i, band)| band.rank(|label| labels.score(batch.rows[i], label)))
+        .map(|(&i, band)| band.rank(|chosen| labels.scores_of(batch.rows[i], chosen)))
         .collect();
     for (&i, row) in open.iter().zip(ranked) {
         results[i] = row;
@@ -99,7 +100,11 @@ impl<'a> Pass<'a> {
         open: &'a [usize],
     ) -> Self {
         let rows: Vec<f32> = open.iter().flat_map(|&i| batch.rows[i]).copied().collect();
-        let bound = if precision == Precision::F32 { Bound::exact } else { Bound::rounded };
+        let bound = |row: &[f32]| match (precision, labels.dtype()) {
+            (Precision::F32, _) => Bound::exact(row),
+            (Precision::Bf16, Dtype::F32) => Bound::rounded(row),
+            (Precision::Bf16, Dtype::Bf16 | Dtype::Int8) => Bound::rounded(row).of_exact_labels(),
+        };
         let mut lhs = Lhs::new(precision);
         lhs.fill(View::new(&rows, open.len(), labels.dim));
         let bounds = open.par_iter().map(|&i| bound(batch.rows[i])).collect();
@@ -135,24 +140,13 @@ impl<'a> Pass<'a> {
         scratch.scores.resize(QUERIES * LABELS, 0.0);
         let scores = &mut scratch.scores[..bands.len() * n];
         product(&self.lhs, &block.rhs, first..first + bands.len(), scores, n, false);
-        for (row, (band, scores)) in bands.iter_mut().zip(scores.chunks_exact_mut(n)).enumerate() {
-            if let Some(scales) = self.scales() {
-                kernels::scale(scores, &scales[block.labels.clone()]);
-            }
+        for (row, (band, scores)) in bands.iter_mut().zip(scores.chunks_exact(n)).enumerate() {
             let bound = self.bounds[first + row];
             let floor = band.floor() - bound.error(block.norm, block.residual);
             scratch.found.clear();
             kernels::at_least(scores, floor, &mut scratch.found);
             let query = self.open[first + row];
             keep(self.batch, query, self.labels, block.labels.start, scores, &scratch.found, bound, band);
-        }
-    }
-
-    /// Scales of the labels if their codes are multiplied. Codes are whole numbers that bf16 holds exactly.
-    fn scales(&self) -> Option<&'a [f32]> {
-        match &self.labels.values {
-            Values::Int8 { scales, .. } if self.precision == Precision::Bf16 => Some(scales),
-            _ => None,
         }
     }
 }
@@ -166,16 +160,11 @@ impl Block {
     fn fill(&mut self, pass: &Pass<'_>, range: Range<usize>) {
         let (labels, d) = (pass.labels, pass.labels.dim);
         let values = range.start * d..range.end * d;
-        let highest = |values: &[f32]| values[range.clone()].iter().fold(0f32, |max, v| max.max(*v));
-        (self.norm, self.residual) = (highest(&labels.norms), highest(&labels.residuals));
+        (self.norm, self.residual) = labels.largest(&range);
         self.scratch.resize(LABELS * d, 0.0);
         let scratch = &mut self.scratch[..values.len()];
         let rows = match &labels.values {
             Values::F32(v) => &v[values],
-            Values::Int8 { codes, .. } if pass.scales().is_some() => {
-                kernels::widen_codes(&codes[values], scratch);
-                scratch
-            }
             Values::Bf16(v) | Values::Int8 { exact: v, .. } => {
                 kernels::widen(&v[values], scratch);
                 scratch

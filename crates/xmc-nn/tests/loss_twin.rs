@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use proptest::prelude::*;
-use xmc_nn::loss::{Criterion, K, LossOptions, LossOutput, Targets, loss};
+use xmc_nn::loss::{Criterion, K, LossOptions, LossOutput, Targets, loss, loss_into};
 use xmc_nn::{Device, Precision, Tensor};
 
 /// A small problem; embeddings and offsets are multiples of 1/64, so that f32 holds them exactly.
@@ -224,6 +224,23 @@ fn any_number_of_threads_gives_the_same_bits() {
             for threads in [2, 3] {
                 assert!(with(threads) == one, "{criterion:?}, {precision:?}, {threads} threads");
             }
+        }
+    }
+}
+
+#[test]
+fn used_memory_leaves_no_trace() {
+    let (x, y) =
+        (Tensor::zeros(1, 2, Device::Cpu), Tensor::from_host(5, 2, noise(10, 4), Device::Cpu).unwrap());
+    for positives in [vec![], vec![(1, 1.0)]] {
+        let targets = Targets::from_rows([positives], false);
+        let options = LossOptions { block: 2, ..LossOptions::new(Criterion::DecoupledSoftmax, 1.0) };
+        let fresh = loss(&x, &y, None, &targets, &options).unwrap();
+        for used in [
+            Tensor::from_host(5, 2, vec![f32::NAN; 10], Device::Cpu).unwrap(),
+            Tensor::zeros(1, 1, Device::Cpu),
+        ] {
+            assert_eq!(loss_into(&x, &y, None, &targets, &options, used).unwrap(), fresh);
         }
     }
 }

@@ -143,17 +143,34 @@ pub fn loss(
     targets: &Targets,
     options: &LossOptions,
 ) -> Result<LossOutput> {
+    loss_into(x, y, offset, targets, options, Tensor::zeros(y.rows(), y.cols(), y.device()))
+}
+
+/// The same as [`loss`], with memory for dY that is used again: `dy` of the step before, whatever it holds. Fresh
+/// memory for very many labels is handed out page by page, which takes a fair part of a step.
+pub fn loss_into(
+    x: &Tensor,
+    y: &Tensor,
+    offset: Option<&[f32]>,
+    targets: &Targets,
+    options: &LossOptions,
+    mut dy: Tensor,
+) -> Result<LossOutput> {
     check(x, y, offset, targets, options)?;
     let (b, d, l) = (x.rows(), x.cols(), y.rows());
+    if (dy.rows(), dy.cols(), dy.device()) != (l, d, y.device()) {
+        dy = Tensor::zeros(l, d, y.device());
+    }
     let rows: Vec<usize> = (0..b).filter(|&row| targets.row(row).iter().any(|p| p.kept)).collect();
     let layout = (options.block.min(l), options.precision);
     let stream = Stream::new((x.host(), &rows), y.host(), offset, d, options.tau, layout);
     let problem = Problem::new(stream, targets, &rows);
-    let mut dy = Tensor::zeros(l, d, y.device());
     let mut doffset = offset.map(|offset| vec![0.0; offset.len()]);
     let mut dx = Tensor::zeros(b, d, x.device());
     let mut output = Partial { loss: 0.0, dx: Vec::new(), passes: 0, saturated: 0 };
-    if !rows.is_empty() {
+    if rows.is_empty() {
+        dy.host_mut().fill(0.0);
+    } else {
         output = problem.run(options.criterion, (dy.host_mut(), doffset.as_deref_mut().unwrap_or_default()));
     }
     for (&row, values) in rows.iter().zip(output.dx.chunks_exact(d)) {

@@ -4,6 +4,7 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use xmc::OpenOptions;
 use xmc_nn::Device;
 
 /// Extreme multi-label text classification: the few right labels of a text out of thousands to millions.
@@ -29,6 +30,9 @@ pub(crate) enum Verb {
     Inspect(Inspect),
     Import(Import),
     HelpConfig(HelpConfig),
+    Embed(Embed),
+    Similar(Similar),
+    AddLabels(AddLabels),
 }
 
 /// Methods that can be trained.
@@ -36,6 +40,55 @@ pub(crate) enum Verb {
 pub(crate) enum Method {
     /// Label tree with linear rankers over sparse text features (PECOS).
     XrLinear,
+    /// One encoder for texts and label names, fine-tuned: labels of a text are the nearest (DEXML).
+    Dexml,
+}
+
+/// Where and how an encoder computes; models without one ignore it.
+#[derive(Debug, Parser)]
+pub(crate) struct Compute {
+    /// Where an encoder computes: cpu, cuda:N, or auto for the best there is.
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub(crate) device: Device,
+    /// How an encoder multiplies; auto is bf16 where the processor has instructions for it, else f32.
+    #[arg(long, value_enum, default_value_t = Precision::Auto)]
+    pub(crate) precision: Precision,
+}
+
+impl Compute {
+    /// The same for the library.
+    pub(crate) fn options(&self) -> OpenOptions {
+        let fastest = OpenOptions { device: self.device, ..OpenOptions::default() };
+        match self.precision {
+            Precision::Auto => fastest,
+            Precision::F32 => OpenOptions { precision: xmc_nn::Precision::F32, ..fastest },
+            Precision::Bf16 => OpenOptions { precision: xmc_nn::Precision::Bf16, ..fastest },
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Precision {
+    /// bf16 where the processor has instructions for it, else f32.
+    Auto,
+    /// 32 bits.
+    F32,
+    /// Factors of 16 bits, sums of 32: faster, scores differ in the third digit.
+    Bf16,
+}
+
+/// Where texts come from.
+#[derive(Debug, Parser)]
+pub(crate) struct Input {
+    /// Texts, one a line, or a .jsonl, .csv, .tsv or .npz file, plain, .gz or .zst; `-` is stdin.
+    #[arg(id = "input", long = "input", value_name = "FILE|-", default_value = "-")]
+    pub(crate) path: PathBuf,
+    /// Format of the input if its name does not tell.
+    #[arg(id = "input_format", long = "input-format", value_enum, value_name = "FORMAT")]
+    pub(crate) format: Option<InputFormat>,
+    /// Field or column that holds the text in jsonl, csv and tsv.
+    #[arg(long, value_name = "NAME", default_value = "text")]
+    pub(crate) text_column: String,
 }
 
 /// Train, evaluate and predict on bundled data; needs nothing else
@@ -60,6 +113,13 @@ pub(crate) struct Train {
     /// Folder for the model; an earlier model there is replaced when the new one is complete.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
+    /// Encoder that dexml begins with: folder in Hugging Face layout, or its name on the hub in builds with the feature
+    /// hub. Wins over the setting `encoder`.
+    #[arg(long, value_name = "DIR|HUB-ID")]
+    pub(crate) encoder: Option<String>,
+    /// Settings of dexml that suit a machine and the size of the data; --config and --set change single ones.
+    #[arg(long, value_enum)]
+    pub(crate) preset: Option<Preset>,
     /// Settings in TOML; `xmc help-config METHOD` prints all of them.
     #[arg(long, value_name = "FILE.toml")]
     pub(crate) config: Option<PathBuf>,
@@ -83,6 +143,16 @@ pub(crate) struct Train {
     pub(crate) no_evaluation: bool,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Preset {
+    /// A few cores, an hour. The default.
+    Laptop,
+    /// Many cores or a GPU, a day.
+    Server,
+    /// As published.
+    Paper,
+}
+
 /// Predict labels for texts, from a file or line by line from stdin
 ///
 /// Rows are answered as they come: a pipe can stay open. Formats of the answers: jsonl is one object a row,
@@ -92,15 +162,8 @@ pub(crate) struct Train {
 pub(crate) struct Predict {
     /// Model folder.
     pub(crate) model: PathBuf,
-    /// Texts, one a line, or a .jsonl, .csv, .tsv or .npz file, plain, .gz or .zst; `-` is stdin.
-    #[arg(long, value_name = "FILE|-", default_value = "-")]
-    pub(crate) input: PathBuf,
-    /// Format of the input if its name does not tell.
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    pub(crate) input_format: Option<InputFormat>,
-    /// Field or column that holds the text in jsonl, csv and tsv.
-    #[arg(long, value_name = "NAME", default_value = "text")]
-    pub(crate) text_column: String,
+    #[command(flatten)]
+    pub(crate) input: Input,
     /// Labels for each row.
     #[arg(long, short = 'k', value_name = "K", default_value = "5")]
     pub(crate) top_k: NonZeroU16,
@@ -116,6 +179,8 @@ pub(crate) struct Predict {
     /// Write the answers to this file instead of stdout.
     #[arg(long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) compute: Compute,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -159,6 +224,8 @@ pub(crate) struct Evaluate {
     /// Search until no better label is possible: what the beam misses is the difference.
     #[arg(long)]
     pub(crate) exact: bool,
+    #[command(flatten)]
+    pub(crate) compute: Compute,
     /// Print one JSON object instead of tables.
     #[arg(long)]
     pub(crate) json: bool,
@@ -191,6 +258,77 @@ pub(crate) struct HelpConfig {
     /// Whose settings.
     #[arg(value_enum)]
     pub(crate) method: Method,
+}
+
+/// Turn texts into embeddings
+///
+/// Rows of numbers, one for each text, in the order of the input: as numpy array of f32 [rows, d] in a file, or as JSON
+/// Lines {"row": 0, "embedding": [0.1, ...]} on stdout.
+#[derive(Debug, Parser)]
+pub(crate) struct Embed {
+    /// Folder of an encoder in Hugging Face layout, its name on the hub, or a model of dexml.
+    #[arg(long, value_name = "DIR|MODEL")]
+    pub(crate) encoder: String,
+    #[command(flatten)]
+    pub(crate) input: Input,
+    /// Write to this file, FILE.npy or FILE.jsonl, instead of stdout.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// How the vectors of the tokens become one; mean if not given. A model knows its own.
+    #[arg(long, value_enum)]
+    pub(crate) pooling: Option<Pooling>,
+    /// Tokens of a text that are read; as many as the encoder can if not given, or as the model was trained with.
+    #[arg(long, value_name = "N")]
+    pub(crate) max_len: Option<NonZeroU16>,
+    /// Leave embeddings as long as they are, instead of length 1. A model knows its own.
+    #[arg(long)]
+    pub(crate) no_normalize: bool,
+    #[command(flatten)]
+    pub(crate) compute: Compute,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Pooling {
+    /// Their mean.
+    Mean,
+    /// The vector of the first token.
+    Cls,
+}
+
+/// Find the labels of a dexml model that mean most nearly the same as a text
+#[derive(Debug, Parser)]
+pub(crate) struct Similar {
+    /// Model folder.
+    pub(crate) model: PathBuf,
+    /// A text; with --label the name of one of the model's labels.
+    pub(crate) text: String,
+    /// Compare with the vector of this label instead of embedding the text.
+    #[arg(long)]
+    pub(crate) label: bool,
+    /// Labels to show.
+    #[arg(long, short = 'k', value_name = "K", default_value = "10")]
+    pub(crate) top_k: NonZeroU16,
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) compute: Compute,
+}
+
+/// Give a dexml model further labels, without training
+///
+/// The names are embedded and stand behind the labels that the model has. Names that it has already are left out.
+#[derive(Debug, Parser)]
+pub(crate) struct AddLabels {
+    /// Model folder.
+    pub(crate) model: PathBuf,
+    /// Names of the labels, one a line; plain, .gz or .zst.
+    pub(crate) labels: PathBuf,
+    /// Folder for the model with the labels; in place of the old one if not given.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) compute: Compute,
 }
 
 /// Turn files of any known format into a dataset folder

@@ -5,20 +5,25 @@
 
 use std::io::BufRead;
 use std::path::Path;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::{iter, thread};
 
 use anyhow::Result;
 use serde_json::Value;
-use xmc_data::Error;
 use xmc_data::formats::source::{inner_name, open_bytes};
 use xmc_data::formats::table::Delimiter;
 use xmc_data::formats::{Lines, open_lines};
+use xmc_data::{Error, Strings};
 
-use crate::args::{InputFormat, Predict};
+use crate::args::{Input, InputFormat};
+
+/// Texts that are answered at once if they are there already; enough to keep all threads busy.
+const BATCH: usize = 4096;
 
 /// The format asked for, or the one that the name of the file tells.
-pub(crate) fn format_of(verb: &Predict) -> InputFormat {
-    let name = inner_name(&verb.input);
-    verb.input_format.unwrap_or_else(|| match name.extension().and_then(|end| end.to_str()) {
+pub(crate) fn format_of(input: &Input) -> InputFormat {
+    let name = inner_name(&input.path);
+    input.format.unwrap_or_else(|| match name.extension().and_then(|end| end.to_str()) {
         Some("jsonl" | "ndjson") => InputFormat::Jsonl,
         Some("csv") => InputFormat::Csv,
         Some("tsv") => InputFormat::Tsv,
@@ -37,14 +42,14 @@ pub(crate) enum TextSource {
     Table(TableSource),
 }
 
-/// Opens the input of `verb`, which must not be a matrix.
-pub(crate) fn open(verb: &Predict) -> Result<TextSource> {
-    let column = verb.text_column.clone();
-    Ok(match format_of(verb) {
-        InputFormat::Jsonl => TextSource::Objects(open_lines(&verb.input)?, column),
-        InputFormat::Csv => TextSource::Table(TableSource::open(&verb.input, None, &column)?),
-        InputFormat::Tsv => TextSource::Table(TableSource::open(&verb.input, Some(Delimiter::Tab), &column)?),
-        InputFormat::Lines | InputFormat::Npz => TextSource::Lines(open_lines(&verb.input)?),
+/// Opens an input, which must not be a matrix.
+pub(crate) fn open(input: &Input) -> Result<TextSource> {
+    let column = input.text_column.clone();
+    Ok(match format_of(input) {
+        InputFormat::Jsonl => TextSource::Objects(open_lines(&input.path)?, column),
+        InputFormat::Csv => TextSource::Table(TableSource::open(&input.path, None, &column)?),
+        InputFormat::Tsv => TextSource::Table(TableSource::open(&input.path, Some(Delimiter::Tab), &column)?),
+        InputFormat::Lines | InputFormat::Npz => TextSource::Lines(open_lines(&input.path)?),
     })
 }
 
@@ -74,6 +79,42 @@ impl TextSource {
             TextSource::Table(table) => table.next_text(),
         }
     }
+}
+
+/// Reads on while answers are made. A reader that waits for its terminal ends with the process.
+pub(crate) fn read_ahead(mut source: TextSource) -> Receiver<Result<String>> {
+    let (send, receive) = sync_channel(BATCH);
+    thread::spawn(move || {
+        loop {
+            let text = match source.next_text() {
+                Ok(Some(text)) => Ok(text),
+                Ok(None) => return,
+                Err(problem) => Err(problem),
+            };
+            let last = text.is_err();
+            if send.send(text).is_err() || last {
+                return;
+            }
+        }
+    });
+    receive
+}
+
+/// The texts that are there by now, at least one; `None` at the end. What cannot be read is the last of all and goes
+/// to `problem`: what was read before it is answered first.
+pub(crate) fn next_batch(
+    texts: &Receiver<Result<String>>,
+    problem: &mut Option<anyhow::Error>,
+) -> Option<Strings> {
+    let first = texts.recv().ok()?;
+    let mut batch = Strings::default();
+    for text in iter::once(first).chain(texts.try_iter()).take(BATCH) {
+        match text {
+            Ok(text) => batch.push(&text),
+            Err(unreadable) => *problem = Some(unreadable),
+        }
+    }
+    Some(batch)
 }
 
 /// Records of a table, of which one column is the text.

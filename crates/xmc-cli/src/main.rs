@@ -4,6 +4,7 @@
 //! `verbs/`. Data goes to stdout, everything else to stderr.
 
 mod args;
+mod encoder;
 mod input;
 mod output;
 mod progress;
@@ -58,6 +59,9 @@ fn run(args: Args) -> Result<Outcome> {
         Verb::Inspect(verb) => verbs::inspect::run(&verb),
         Verb::Import(verb) => verbs::import::run(&verb, args.quiet),
         Verb::HelpConfig(verb) => verbs::help_config::run(verb.method),
+        Verb::Embed(verb) => verbs::embed::run(&verb, args.quiet),
+        Verb::Similar(verb) => verbs::similar::run(&verb),
+        Verb::AddLabels(verb) => verbs::add_labels::run(&verb, args.quiet),
     }
 }
 

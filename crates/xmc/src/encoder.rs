@@ -3,7 +3,7 @@
 //! A tokenizer cuts it, a tower computes. Texts are embedded in groups of like length with a fixed budget of tokens, so
 //! that nothing is padded and a group of short texts is as much work as a few long ones.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use xmc_data::Strings;
 use xmc_nn::hf::Tokenizer;
@@ -21,6 +21,7 @@ const BUDGET: usize = 16_384;
 pub struct Encoder {
     tower: Tower,
     tokenizer: Tokenizer,
+    dir: PathBuf,
 }
 
 impl Encoder {
@@ -45,7 +46,13 @@ impl Encoder {
                 ),
             ));
         }
-        Ok(Encoder { tower, tokenizer })
+        Ok(Encoder { tower, tokenizer, dir: dir.to_owned() })
+    }
+
+    /// The same encoder for texts cut elsewhere.
+    pub fn with_max_len(self, max_len: usize) -> Result<Self> {
+        let tokenizer = Tokenizer::open(&self.dir, max_len.min(self.tower.max_positions()))?;
+        Ok(Encoder { tokenizer, ..self })
     }
 
     /// What computes.

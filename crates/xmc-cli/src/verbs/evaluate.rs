@@ -19,7 +19,7 @@ const CUTS: [usize; 5] = [1, 3, 5, 10, 100];
 const RESAMPLES: usize = 1000;
 
 pub(crate) fn run(verb: &Evaluate) -> Result<Outcome> {
-    let model = Model::open(&verb.model)?;
+    let model = Model::open_with(&verb.model, verb.compute.options())?;
     let data = Dataset::open(&verb.data)?;
     let part = match verb.split {
         Split::Train => &data.train,

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use anyhow::Result;
 use xmc::config;
+use xmc::methods::dexml::DexmlConfig;
 use xmc::methods::xr_linear::XrLinearConfig;
 
 use crate::Outcome;
@@ -12,6 +13,7 @@ use crate::args::Method;
 pub(crate) fn run(method: Method) -> Result<Outcome> {
     let text = match method {
         Method::XrLinear => config::help::<XrLinearConfig>(),
+        Method::Dexml => config::help::<DexmlConfig>(),
     };
     io::stdout().write_all(text.as_bytes())?;
     Ok(Outcome::Done)

@@ -1,9 +1,12 @@
 //! One file per verb.
 
+pub(crate) mod add_labels;
+pub(crate) mod embed;
 pub(crate) mod evaluate;
 pub(crate) mod help_config;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod predict;
 pub(crate) mod quickstart;
+pub(crate) mod similar;
 pub(crate) mod train;

@@ -1,10 +1,7 @@
 //! `xmc predict MODEL`: labels for texts, as they come.
 
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::iter;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::thread;
 
 use anyhow::{Context, Result, anyhow};
 use xmc::model::{Model, PredictOptions, Predictor};
@@ -14,18 +11,15 @@ use xmc_data::{Strings, TopK};
 
 use crate::Outcome;
 use crate::args::{InputFormat, OutputFormat, Predict};
-use crate::input::{self, TextSource};
+use crate::input;
 use crate::output::Answers;
 use crate::progress::Terminal;
-
-/// Texts that are answered at once if they are there already; enough to keep all threads busy.
-const BATCH: usize = 4096;
 
 /// Up to this many texts are answered by one thread: waking the others would take longer.
 const FEW: usize = 4;
 
 pub(crate) fn run(verb: &Predict, quiet: bool) -> Result<Outcome> {
-    let model = Model::open(&verb.model)?;
+    let model = Model::open_with(&verb.model, verb.compute.options())?;
     let options = PredictOptions {
         top_k: verb.top_k.get().into(),
         beam_size: verb.beam.map(|beam| usize::from(beam.get())),
@@ -47,11 +41,11 @@ pub(crate) fn run(verb: &Predict, quiet: bool) -> Result<Outcome> {
 
 /// All answers at once.
 fn all(verb: &Predict, model: &Model, options: &PredictOptions) -> Result<TopK> {
-    if input::format_of(verb) == InputFormat::Npz {
-        return Ok(model.predict_features(&npz::read(&verb.input)?, options)?);
+    if input::format_of(&verb.input) == InputFormat::Npz {
+        return Ok(model.predict_features(&npz::read(&verb.input.path)?, options)?);
     }
     let mut texts = Strings::default();
-    let mut source = input::open(verb)?;
+    let mut source = input::open(&verb.input)?;
     while let Some(text) = source.next_text()? {
         texts.push(&text);
     }
@@ -67,26 +61,18 @@ fn answer(
     quiet: bool,
 ) -> Result<()> {
     let mut answers = Answers::new(BufWriter::new(out), verb.format, model.labels());
-    if input::format_of(verb) == InputFormat::Npz {
+    if input::format_of(&verb.input) == InputFormat::Npz {
         let found = all(verb, model, options)?;
         (0..found.rows()).try_for_each(|i| answers.write(found.row(i)))?;
         return answers.flush();
     }
-    if verb.input == Path::new("-") && io::stdin().is_terminal() {
+    if verb.input.path == Path::new("-") && io::stdin().is_terminal() {
         Terminal::new(quiet).say("type one text a line; Ctrl-D ends");
     }
-    let texts = read_ahead(input::open(verb)?);
+    let texts = input::read_ahead(input::open(&verb.input)?);
     let mut session = model.session(*options);
     let mut problem = None;
-    while let Ok(first) = texts.recv() {
-        let mut batch = Strings::default();
-        for text in iter::once(first).chain(texts.try_iter()).take(BATCH) {
-            match text {
-                Ok(text) => batch.push(&text),
-                // The last item: what was read before it is answered first.
-                Err(unreadable) => problem = Some(unreadable),
-            }
-        }
+    while let Some(batch) = input::next_batch(&texts, &mut problem) {
         if batch.len() <= FEW {
             batch.iter().try_for_each(|text| answers.write(session.text(text)?))?;
         } else {
@@ -98,27 +84,8 @@ fn answer(
     problem.map_or(Ok(()), Err)
 }
 
-/// Reads on while answers are made. A reader that waits for its terminal ends with the process.
-fn read_ahead(mut source: TextSource) -> Receiver<Result<String>> {
-    let (send, receive) = sync_channel(BATCH);
-    thread::spawn(move || {
-        loop {
-            let text = match source.next_text() {
-                Ok(Some(text)) => Ok(text),
-                Ok(None) => return,
-                Err(problem) => Err(problem),
-            };
-            let last = text.is_err();
-            if send.send(text).is_err() || last {
-                return;
-            }
-        }
-    });
-    receive
-}
-
 /// Runs `write` on a file that appears when all went well.
-fn to_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+pub(crate) fn to_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let mut outcome = Ok(());
     let written = write_atomically(path, |file| {
         outcome = write(file);

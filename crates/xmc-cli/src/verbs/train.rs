@@ -2,16 +2,18 @@
 
 use std::fmt::Write as _;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use xmc::config;
 use xmc::memory;
+use xmc::methods::dexml::{self, DexmlConfig};
 use xmc::methods::xr_linear::{self, XrLinearConfig};
 use xmc::methods::{Summary, TrainOptions};
 use xmc_data::dataset::Dataset;
 use xmc_data::metrics::Report;
 
 use crate::Outcome;
-use crate::args::{Method, Train};
+use crate::args::{Method, Preset, Train};
+use crate::encoder;
 use crate::progress::Terminal;
 use crate::table::{Align, Table};
 
@@ -27,14 +29,69 @@ pub(crate) fn run(verb: &Train, quiet: bool) -> Result<Outcome> {
     };
     let summary = match verb.method {
         Method::XrLinear => {
+            refuse_encoder(verb)?;
             // Settings first: a typing error should not wait for the data.
             let config = config::load::<XrLinearConfig>(verb.config.as_deref(), &verb.set)?;
             let data = Dataset::open(&verb.data)?;
             xr_linear::train(&data, &config, &options, &terminal)?
         }
+        Method::Dexml => {
+            let sets = with_encoder(verb)?;
+            let data = Dataset::open(&verb.data)?;
+            let preset = match verb.preset.unwrap_or(Preset::Laptop) {
+                Preset::Laptop => dexml::Preset::Laptop,
+                Preset::Server => dexml::Preset::Server,
+                Preset::Paper => dexml::Preset::Paper,
+            };
+            let preset = preset.config(dexml::Scale::of(&data));
+            let config = config::load_over(preset, verb.config.as_deref(), &sets)?;
+            terminal.say(&format!("settings    {}", changed(&config)?));
+            dexml::train(&data, &config, &options, &terminal)?
+        }
     };
     terminal.say(&show(&summary));
     Ok(Outcome::Done)
+}
+
+/// Options that only an encoder has a use for.
+fn refuse_encoder(verb: &Train) -> Result<()> {
+    for (option, given) in [("--encoder", verb.encoder.is_some()), ("--preset", verb.preset.is_some())] {
+        if given {
+            bail!("{option}: xr-linear has no encoder; did you mean `xmc train dexml`?");
+        }
+    }
+    Ok(())
+}
+
+/// The settings of the options, checked before the data are read, with the encoder as a folder that exists.
+fn with_encoder(verb: &Train) -> Result<Vec<String>> {
+    let mut sets = verb.set.clone();
+    let config = config::load::<DexmlConfig>(verb.config.as_deref(), &sets)?;
+    let set = config.encoder.as_deref().map(|path| path.to_string_lossy().into_owned());
+    let Some(name) = verb.encoder.clone().or(set) else {
+        bail!(
+            "dexml begins with an encoder: name its folder with --encoder DIR; `scripts/fetch-encoder` gets one"
+        );
+    };
+    let folder = encoder::folder(&name)?;
+    // Strings of JSON are strings of TOML.
+    sets.push(format!("encoder={}", serde_json::to_string(&folder)?));
+    Ok(sets)
+}
+
+/// What differs from the defaults: `epochs 8, max_len 24`.
+fn changed(config: &DexmlConfig) -> Result<String> {
+    let (now, usual) = (serde_json::to_value(config)?, serde_json::to_value(DexmlConfig::default())?);
+    let differs = now.as_object().into_iter().flatten().filter(|(key, value)| usual.get(key) != Some(value));
+    let words: Vec<String> = differs
+        .map(|(key, value)| match (value.as_str(), value.as_f64()) {
+            (Some(text), _) => format!("{key} {text}"),
+            // All floats are f32, and have the digits of one.
+            (_, Some(number)) => format!("{key} {}", number as f32),
+            _ => format!("{key} {value}"),
+        })
+        .collect();
+    Ok(words.join(", "))
 }
 
 /// What every stage took, and what came out.

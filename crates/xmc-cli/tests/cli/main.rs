@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod damage;
+mod dexml;
+mod embed;
+mod encoders;
 mod evaluate;
 mod import;
 mod inspect;

@@ -6,7 +6,18 @@ use crate::world::{World, stderr, stdout};
 fn help_names_every_verb_and_stops_there() {
     let world = World::new();
     let help = stdout(&mut world.xmc(&["--help"]));
-    for verb in ["quickstart", "train", "predict", "evaluate", "inspect", "import", "help-config"] {
+    for verb in [
+        "quickstart",
+        "train",
+        "predict",
+        "evaluate",
+        "inspect",
+        "import",
+        "help-config",
+        "embed",
+        "similar",
+        "add-labels",
+    ] {
         assert!(help.contains(&format!("\n  {verb} ")), "{verb} is missing in\n{help}");
         assert!(stdout(&mut world.xmc(&[verb, "--help"])).contains("Usage: xmc"));
     }

@@ -28,7 +28,7 @@ use xmc_linear::store::TreeModel;
 use xmc_nn::{Device, Precision};
 
 use crate::config::Settings;
-use crate::encoder::best_precision;
+use crate::encoder::{Encoder, best_precision};
 use crate::error::{Error, Result};
 use crate::index::Filter;
 use crate::methods::Method;
@@ -186,6 +186,16 @@ impl Model {
         match &self.method {
             Method::Dexml(model) => Some(model),
             Method::XrLinear(_) => None,
+        }
+    }
+
+    /// The encoder alone, for embedding texts as the model does.
+    pub fn into_encoder(self) -> Result<Encoder> {
+        match self.method {
+            Method::Dexml(model) => Ok(model.into_encoder()),
+            Method::XrLinear(_) => {
+                Err(Error::Mismatch(format!("a model of {} has no encoder", XrLinearConfig::METHOD)))
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! The description of a model as a table.
 
+use std::fs;
+
 use anyhow::Result;
 use serde_json::{Value, json};
 use xmc::memory;
@@ -11,6 +13,9 @@ use xmc::model::{Model, Predictor};
 
 use crate::table::{Align, Table};
 
+/// File of a model of dexml with one record a step and a validation.
+const CURVES: &str = "curves.jsonl";
+
 /// What every model has, then what only those of its method have.
 pub(super) fn show(model: &Model, json: bool) -> Result<String> {
     let mut whole = json!({
@@ -19,13 +24,18 @@ pub(super) fn show(model: &Model, json: bool) -> Result<String> {
     });
     let mut table = Table::new(&[("model", Align::Left), (&model.path().display().to_string(), Align::Left)]);
     table.row(["reads", if model.reads_texts() { "texts" } else { "features" }]);
-    table.row(["labels", &model.labels().len().to_string()]);
+    let added = model.manifest().map_or(0, |manifest| manifest.added_labels);
+    let after = if added > 0 { format!(" ({added} added after training)") } else { String::new() };
+    table.row(["labels", &format!("{}{after}", model.labels().len())]);
     if let Some(manifest) = model.manifest() {
         training(manifest, &mut table);
     }
     match model.method() {
         Method::XrLinear(method) => xr_linear(method, &mut whole, &mut table),
-        Method::Dexml(method) => dexml(method, &mut whole, &mut table),
+        Method::Dexml(method) => {
+            dexml(method, &mut whole, &mut table);
+            curves(model, &mut whole, &mut table);
+        }
     }
     Ok(if json { serde_json::to_string_pretty(&whole)? + "\n" } else { table.render() })
 }
@@ -85,4 +95,29 @@ fn dexml(method: &Dexml, whole: &mut Value, table: &mut Table) {
     whole["label_embeddings"] = json!({
         "rows": labels.rows(), "dim": labels.dim(), "dtype": labels.dtype(), "bytes": labels.bytes(),
     });
+}
+
+/// First and last of the losses, and the best validation, if the model kept them.
+fn curves(model: &Model, whole: &mut Value, table: &mut Table) {
+    let text = fs::read_to_string(model.path().join(CURVES)).unwrap_or_default();
+    let records: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let losses: Vec<f64> = records.iter().filter_map(|record| record["loss"].as_f64()).collect();
+    let tenth = losses.len().div_ceil(10);
+    let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+    if let (Some(first), Some(last)) = (losses.get(..tenth), losses.get(losses.len() - tenth..))
+        && tenth > 0
+    {
+        let (first, last) = (mean(first), mean(last));
+        table.row(["loss".to_owned(), format!("{first:.3} at first, {last:.3} at last")]);
+        whole["training"]["loss"] = json!({ "first": first, "last": last, "steps": losses.len() });
+    }
+    let config = model.manifest().map(|manifest| &manifest.config);
+    let Some(metric) = config.and_then(|config| config["metric"].as_str()) else { return };
+    let measured = records.iter().filter_map(|record| {
+        Some((record["validation"][metric].as_f64()?, record["epoch"].as_u64().unwrap_or(0)))
+    });
+    if let Some((value, epoch)) = measured.max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1))) {
+        table.row(["validation".to_owned(), format!("{metric} {value:.2} after {epoch} epochs, the best")]);
+        whole["training"]["validation"] = json!({ "metric": metric, "value": value, "epoch": epoch });
+    }
 }

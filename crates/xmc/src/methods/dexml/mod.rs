@@ -101,8 +101,14 @@ fn identity(data: &Dataset, config: &DexmlConfig, seed: u64) -> Result<Identity>
     let mut print = Fingerprint::of(data);
     print.pairs(&data.train.filter);
     if let Some(encoder) = &config.encoder {
-        for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        for name in ["config.json", "model.safetensors"] {
             print.file(&encoder.join(name))?;
+        }
+        // One of them is enough; opening the tokenizer says so if there is none.
+        for path in ["tokenizer.json", "vocab.txt"].map(|name| encoder.join(name)) {
+            if path.is_file() {
+                print.file(&path)?;
+            }
         }
     }
     Ok(Identity {

@@ -70,6 +70,11 @@ impl Dexml {
         &self.encoder
     }
 
+    /// What embeds texts, without the labels.
+    pub fn into_encoder(self) -> Encoder {
+        self.encoder
+    }
+
     /// Vectors of the labels, `[L, d]` or with biases `[L, d + 1]`.
     pub fn label_embeddings(&self) -> &LabelEmbeddings {
         &self.labels

@@ -53,13 +53,13 @@ fn main() {
 
     let mut grads = vec![0.0; tower.layout().len()];
     let mut optimizer = AdamW::new(tower.layout(), AdamWConfig::default());
-    let mut parts = [0.0; 4];
+    let mut parts = [const { Vec::new() }; 4];
     let mut step = 0;
     measure("step", options.repeats, || {
         step += 1;
         let mut clock = Instant::now();
         let mut lap = |part: usize| {
-            parts[part] += clock.elapsed().as_secs_f64();
+            parts[part].push(clock.elapsed().as_secs_f64() * 1000.0);
             clock = Instant::now();
         };
         let key = DropoutKey { seed: 1, step, part: 0 };
@@ -72,22 +72,26 @@ fn main() {
         tower.refresh();
         lap(3);
     });
-    let [forward, backward, adamw, refresh] = parts.map(|seconds| 1000.0 * seconds / step as f64);
-    println!(
-        "  mean of parts: forward {forward:.1}, backward {backward:.1}, adamw {adamw:.1}, refresh {refresh:.1} ms"
-    );
+    for (what, times) in ["forward", "backward", "adamw", "refresh"].into_iter().zip(parts) {
+        report(&format!("  {what}"), times);
+    }
     println!("peak memory {} MB", peak_memory());
 }
 
 fn measure(what: &str, repeats: usize, mut work: impl FnMut()) {
     work();
-    let mut times: Vec<f64> = (0..repeats)
+    let times = (0..repeats)
         .map(|_| {
             let start = Instant::now();
             work();
             start.elapsed().as_secs_f64() * 1000.0
         })
         .collect();
+    report(what, times);
+}
+
+/// Median and best.
+fn report(what: &str, mut times: Vec<f64>) {
     times.sort_by(f64::total_cmp);
     println!("{what}: {:.1} ms ({:.1})", times[times.len() / 2], times[0]);
 }

@@ -61,40 +61,47 @@ impl Dropout {
     }
 
     /// Drops in rows of `cols`; the first belongs to token `first` of the batch.
-    pub(crate) fn apply(&self, first: usize, x: &mut [f32], cols: usize) {
-        for (token, row) in (first..).zip(x.chunks_exact_mut(cols)) {
-            self.apply_row(token, row);
-        }
+    pub(crate) fn apply(self, first: usize, x: &mut [f32], cols: usize) {
+        drop_rows(self, first, x, cols);
     }
 
+    /// Drops in the row of a token; for bodies of `simd!`.
     #[inline(always)]
-    fn apply_row(&self, token: usize, row: &mut [f32]) {
+    pub(crate) fn apply_row(self, token: usize, row: &mut [f32]) {
         let bits = mix(self.key ^ token as u64);
         let (low, high) = (bits as u32, (bits >> 32) as u32);
-        let mut blocks = row.chunks_exact_mut(2 * LANES);
+        let (blocks, rest) = row.as_chunks_mut::<{ 2 * LANES }>();
         let mut counter = 0;
-        for block in &mut blocks {
-            let (left, right) = block.split_at_mut(LANES);
+        for block in blocks {
             for lane in 0..LANES {
                 let hash = hash(low, high, counter + lane as u32);
-                left[lane] = self.keep(hash & 0xffff, left[lane]);
-                right[lane] = self.keep(hash >> 16, right[lane]);
+                block[lane] = self.keep(hash & 0xffff, block[lane]);
+                block[lane + LANES] = self.keep(hash >> 16, block[lane + LANES]);
             }
             counter += LANES as u32;
         }
-        for (i, value) in blocks.into_remainder().iter_mut().enumerate() {
+        for (i, value) in rest.iter_mut().enumerate() {
             let hash = hash(low, high, counter + (i % LANES) as u32);
             *value = self.keep(if i < LANES { hash & 0xffff } else { hash >> 16 }, *value);
         }
     }
 
     #[inline(always)]
-    fn keep(&self, bits: u32, value: f32) -> f32 {
+    fn keep(self, bits: u32, value: f32) -> f32 {
         if bits < self.threshold { 0.0 } else { value * self.scale }
     }
 }
 
+crate::simd! {
+    fn drop_rows(dropout: Dropout, first: usize, x: &mut [f32], cols: usize) {
+        for (token, row) in (first..).zip(x.chunks_exact_mut(cols)) {
+            dropout.apply_row(token, row);
+        }
+    }
+}
+
 /// One step of SplitMix64.
+#[inline(always)]
 fn mix(state: u64) -> u64 {
     let mut x = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

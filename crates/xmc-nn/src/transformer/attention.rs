@@ -1,15 +1,16 @@
 //! How do the tokens of a sequence look at each other? Per sequence and head:
 //!
 //!   S = Q K^T (+ distance bias),   P = softmax(S),   O = drop(P) V
-//!   dV = drop(P)^T dO,   dS = P (drop(dO V^T) - row sums of P drop(dO V^T)),   dQ = dS K,   dK = dS^T Q
+//!   dV = drop(P)^T dO,   G = drop(P) (dO V^T),   dS = G - P (row sums of G),   dQ = dS K,   dK = dS^T Q
 //!
-//! Q comes divided by sqrt(head width). P `[s, s]` lives for one head at a time and is computed again in backward.
+//! (G is a product of elements: that of drop(P) holds the mask already.) Q comes divided by sqrt(head width). P `[s, s]` lives for one head at a time and is computed again in backward.
 
 use super::layer::Layer;
 use super::relative::DistanceBias;
 use crate::dropout::{Dropout, Site};
 use crate::ops::matmul::{Lhs, Precision, Rhs, View, product};
-use crate::ops::softmax::{softmax_rows, softmax_rows_backward};
+use crate::ops::simd::{LANES, fma, total};
+use crate::ops::softmax::softmax_rows;
 
 /// Buffers of one thread.
 #[derive(Debug)]
@@ -18,8 +19,10 @@ pub(crate) struct Attention {
     rhs: Rhs,
     /// P `[s, s]`
     probabilities: Vec<f32>,
-    /// drop(P), then dS `[s, s]`
+    /// drop(P) `[s, s]`
     dropped: Vec<f32>,
+    /// drop(P)'s gradient, then dS `[s, s]`
+    scores: Vec<f32>,
 }
 
 /// One head of one sequence: where its blocks `[s, head width]` lie.
@@ -57,6 +60,7 @@ impl Attention {
             rhs: Rhs::new(precision),
             probabilities: Vec::new(),
             dropped: Vec::new(),
+            scores: Vec::new(),
         }
     }
 
@@ -91,31 +95,24 @@ impl Attention {
             if let Some(dropout) = dropout {
                 dropout.apply(head.token, &mut self.dropped, len);
             }
+            self.scores.resize(len * len, 0.0);
             self.lhs.fill(View::new(&self.dropped, len, len).t());
             self.rhs.fill(head.of(dout));
             product(&self.lhs, &self.rhs, 0..len, &mut dqkv[at_v..], stride, false);
 
             self.lhs.fill(head.of(dout));
             self.rhs.fill(head.part(qkv, 2).t());
-            product(&self.lhs, &self.rhs, 0..len, &mut self.dropped, len, false);
-            if let Some(dropout) = dropout {
-                dropout.apply(head.token, &mut self.dropped, len);
-            }
-            softmax_rows_backward(&self.probabilities, &mut self.dropped, len);
+            product(&self.lhs, &self.rhs, 0..len, &mut self.scores, len, false);
+            scores_backward(&self.probabilities, &self.dropped, &mut self.scores, len);
             if layer.pass.relative.is_some() {
-                DistanceBias::add_gradient(
-                    layer.pass.config.max_positions(),
-                    head.index,
-                    &self.dropped,
-                    len,
-                    dbias,
-                );
+                let reach = layer.pass.config.max_positions();
+                DistanceBias::add_gradient(reach, head.index, &self.scores, len, dbias);
             }
 
-            self.lhs.fill(View::new(&self.dropped, len, len));
+            self.lhs.fill(View::new(&self.scores, len, len));
             self.rhs.fill(head.part(qkv, 1));
             product(&self.lhs, &self.rhs, 0..len, &mut dqkv[at_q..], stride, false);
-            self.lhs.fill(View::new(&self.dropped, len, len).t());
+            self.lhs.fill(View::new(&self.scores, len, len).t());
             self.rhs.fill(head.part(qkv, 0));
             product(&self.lhs, &self.rhs, 0..len, &mut dqkv[at_k..], stride, false);
         }
@@ -133,6 +130,32 @@ impl Attention {
         softmax_rows(&mut self.probabilities, head.len);
         let site = Site::Probabilities { head: head.index };
         Dropout::new(layer.pass.dropout, layer.index, site, layer.pass.config.dropout.probabilities)
+    }
+}
+
+crate::simd! {
+    /// `d [s, s]`, the gradient of drop(P), becomes dS.
+    fn scores_backward(probabilities: &[f32], dropped: &[f32], d: &mut [f32], cols: usize) {
+        let rows = probabilities.chunks_exact(cols).zip(dropped.chunks_exact(cols));
+        for ((p, kept), d) in rows.zip(d.chunks_exact_mut(cols)) {
+            let mut sums = [0f32; LANES];
+            let (blocks, rest) = d.as_chunks_mut::<LANES>();
+            let (kept_blocks, kept_rest) = kept.as_chunks::<LANES>();
+            for (d, kept) in blocks.iter_mut().zip(kept_blocks) {
+                for lane in 0..LANES {
+                    d[lane] *= kept[lane];
+                    sums[lane] += d[lane];
+                }
+            }
+            for (lane, (d, kept)) in rest.iter_mut().zip(kept_rest).enumerate() {
+                *d *= kept;
+                sums[lane] += *d;
+            }
+            let sum = total::<FUSED>(&sums);
+            for (d, &p) in d.iter_mut().zip(p) {
+                *d = fma::<FUSED>(-p, sum, *d);
+            }
+        }
     }
 }
 

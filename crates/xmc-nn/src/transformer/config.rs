@@ -100,6 +100,11 @@ impl Config {
         self.hidden / self.heads
     }
 
+    /// What queries are multiplied with: 1 / sqrt(head width).
+    pub(crate) fn query_scale(&self) -> f32 {
+        1.0 / (self.head_dim() as f32).sqrt()
+    }
+
     /// Longest sequence.
     pub fn max_positions(&self) -> usize {
         self.positions - self.first_position

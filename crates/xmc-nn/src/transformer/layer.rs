@@ -17,7 +17,10 @@ use crate::dropout::{Dropout, Site};
 use crate::ops::gelu::{gelu, gelu_backward};
 use crate::ops::matmul::{Lhs, Precision, Rhs, View, product};
 use crate::ops::norm::{layer_norm, layer_norm_backward};
-use crate::ops::reduce::{add_bias, axpy, column_sums, scale};
+use crate::ops::reduce::{add_bias, column_sums, scale};
+
+/// Rows that go through several passes while they are in the first cache.
+const ROWS: usize = 4;
 
 /// What backward needs of the forward pass of a layer on a chunk.
 #[derive(Debug, Default)]
@@ -103,9 +106,8 @@ impl Layer<'_> {
 
         let inner_len = t * pass.config.intermediate;
         s.multiply(&x[..t * h], t, &weights.up, sized(&mut inner, inner_len), false);
-        add_bias(&mut inner[..inner_len], &pass.params[at.up.bias.clone()]);
         let mut activated = std::mem::take(&mut s.u);
-        gelu(&inner[..inner_len], sized(&mut activated, inner_len));
+        self.activate(&mut inner[..inner_len], sized(&mut activated, inner_len));
         s.multiply(&activated[..inner_len], t, &weights.down, z, false);
         self.join(Site::FeedForward, &at.down, &x[..t * h], z);
         self.norm(&at.norm, z, &mut x[..t * h], &mut tape.stats);
@@ -143,21 +145,21 @@ impl Layer<'_> {
             [&mut s.narrow, &mut s.u, &mut s.inner, &mut s.branch].map(std::mem::take);
         self.norm(&at.attention_norm, &tape.z1[..t * h], sized(&mut x1, t * h), &mut s.stats);
         s.multiply(&x1[..t * h], t, &pass.weights[self.index].up, sized(&mut u, t * f), false);
-        add_bias(&mut u[..t * f], &pass.params[at.up.bias.clone()]);
-        gelu(&u[..t * f], sized(&mut inner, t * f));
+        self.activate(&mut u[..t * f], sized(&mut inner, t * f));
         operands.down.inputs.fill(View::new(&inner[..t * f], t, f));
         operands.up.inputs.fill(View::new(&x1[..t * h], t, h));
 
         let weight = &pass.params[at.norm.weight.clone()];
         let [dweight, dbias] = &mut gradients.norm;
         layer_norm_backward(&tape.z[..t * h], weight, &tape.stats, dy, dweight, dbias);
-        self.leave(Site::FeedForward, dy, sized(&mut branch, t * h));
-        column_sums(&branch[..t * h], &mut gradients.down_bias);
+        self.leave(Site::FeedForward, dy, sized(&mut branch, t * h), &mut gradients.down_bias);
         operands.down.outputs.fill(View::new(&branch[..t * h], t, h).t());
 
         s.multiply(&branch[..t * h], t, &transposed.down, &mut inner[..t * f], false);
-        gelu_backward(&u[..t * f], &mut inner[..t * f]);
-        column_sums(&inner[..t * f], &mut gradients.up_bias);
+        for (u, du) in u[..t * f].chunks(ROWS * f).zip(inner[..t * f].chunks_mut(ROWS * f)) {
+            gelu_backward(u, du);
+            column_sums(du, &mut gradients.up_bias);
+        }
         operands.up.outputs.fill(View::new(&inner[..t * f], t, f).t());
         s.multiply(&inner[..t * f], t, &transposed.up, dy, true);
         (s.narrow, s.u, s.inner, s.branch) = (x1, u, inner, branch);
@@ -180,8 +182,7 @@ impl Layer<'_> {
         let weight = &pass.params[at.attention_norm.weight.clone()];
         let [dweight, dbias] = &mut gradients.attention_norm;
         layer_norm_backward(&tape.z1[..t * h], weight, &tape.stats1, dy, dweight, dbias);
-        self.leave(Site::Attention, dy, sized(&mut branch, t * h));
-        column_sums(&branch[..t * h], &mut gradients.out_bias);
+        self.leave(Site::Attention, dy, sized(&mut branch, t * h), &mut gradients.out_bias);
         operands.out.inputs.fill(View::new(&tape.attended[..t * h], t, h));
         operands.out.outputs.fill(View::new(&branch[..t * h], t, h).t());
         s.multiply(&branch[..t * h], t, &transposed.out, sized(&mut dattended, t * h), false);
@@ -190,8 +191,10 @@ impl Layer<'_> {
         let dqkv_used = sized(&mut dqkv, 3 * t * h);
         let relative = &mut gradients.relative;
         s.attention.backward(self, &qkv, &dattended, dqkv_used, relative);
-        self.scale_queries(dqkv_used);
-        column_sums(dqkv_used, &mut gradients.qkv_bias);
+        for row in dqkv_used.chunks_exact_mut(3 * h) {
+            scale(&mut row[..h], pass.config.query_scale());
+            column_sums(row, &mut gradients.qkv_bias);
+        }
         operands.qkv.inputs.fill(View::new(&x[..t * h], t, h));
         operands.qkv.outputs.fill(View::new(dqkv_used, t, 3 * h).t());
         s.multiply(dqkv_used, t, &transposed.qkv, dy, true);
@@ -200,37 +203,33 @@ impl Layer<'_> {
 
     /// Queries, divided by sqrt(head width), keys and values.
     fn project(self, t: usize, x: &[f32], qkv: &mut [f32], s: &mut Scratch) {
+        let config = self.pass.config;
         let at = &self.pass.places.layers[self.index].qkv;
         s.multiply(x, t, &self.pass.weights[self.index].qkv, qkv, false);
-        add_bias(qkv, &self.pass.params[at.bias.clone()]);
-        self.scale_queries(qkv);
+        for row in qkv.chunks_exact_mut(3 * config.hidden) {
+            add_bias(row, &self.pass.params[at.bias.clone()]);
+            scale(&mut row[..config.hidden], config.query_scale());
+        }
     }
 
-    /// Divides the first third of the columns by sqrt(head width).
-    fn scale_queries(self, qkv: &mut [f32]) {
-        let h = self.pass.config.hidden;
-        let factor = 1.0 / (self.pass.config.head_dim() as f32).sqrt();
-        for row in qkv.chunks_exact_mut(3 * h) {
-            scale(&mut row[..h], factor);
+    /// u += bias, y = gelu(u)
+    fn activate(self, u: &mut [f32], y: &mut [f32]) {
+        let bias = &self.pass.params[self.pass.places.layers[self.index].up.bias.clone()];
+        for (u, y) in u.chunks_mut(ROWS * bias.len()).zip(y.chunks_mut(ROWS * bias.len())) {
+            add_bias(u, bias);
+            gelu(u, y);
         }
     }
 
     /// z = drop(z + bias) + x
     fn join(self, site: Site, at: &Affine, x: &[f32], z: &mut [f32]) {
-        let h = self.pass.config.hidden;
-        add_bias(z, &self.pass.params[at.bias.clone()]);
-        if let Some(dropout) = self.dropout(site) {
-            dropout.apply(self.chunk.tokens.start, z, h);
-        }
-        axpy(1.0, x, z);
+        let bias = &self.pass.params[at.bias.clone()];
+        join_rows(z, bias, self.dropout(site), self.chunk.tokens.start, x);
     }
 
-    /// branch = drop(dz), the gradient that goes into the branch.
-    fn leave(self, site: Site, dz: &[f32], branch: &mut [f32]) {
-        branch.copy_from_slice(dz);
-        if let Some(dropout) = self.dropout(site) {
-            dropout.apply(self.chunk.tokens.start, branch, self.pass.config.hidden);
-        }
+    /// branch = drop(dz), the gradient that goes into the branch; adds that of its bias.
+    fn leave(self, site: Site, dz: &[f32], branch: &mut [f32], dbias: &mut [f32]) {
+        leave_rows(dz, self.dropout(site), self.chunk.tokens.start, branch, dbias);
     }
 
     fn dropout(self, site: Site) -> Option<Dropout> {
@@ -249,5 +248,37 @@ impl Pass<'_> {
     pub(crate) fn norm(&self, at: &Affine, z: &[f32], y: &mut [f32], stats: &mut Vec<[f32; 2]>) {
         let (weight, bias) = (&self.params[at.weight.clone()], &self.params[at.bias.clone()]);
         layer_norm(z, weight, bias, self.config.norm_eps, y, stats);
+    }
+}
+
+crate::simd! {
+    /// Rows of z = drop(z + bias) + x, in one pass; the first row belongs to token `first`.
+    fn join_rows(z: &mut [f32], bias: &[f32], dropout: Option<Dropout>, first: usize, x: &[f32]) {
+        let h = bias.len();
+        for ((token, z), x) in (first..).zip(z.chunks_exact_mut(h)).zip(x.chunks_exact(h)) {
+            for (z, b) in z.iter_mut().zip(bias) {
+                *z += b;
+            }
+            if let Some(dropout) = dropout {
+                dropout.apply_row(token, z);
+            }
+            for (z, x) in z.iter_mut().zip(x) {
+                *z += x;
+            }
+        }
+    }
+
+    /// Rows of branch = drop(dz), dbias += branch, in one pass.
+    fn leave_rows(dz: &[f32], dropout: Option<Dropout>, first: usize, branch: &mut [f32], dbias: &mut [f32]) {
+        let h = dbias.len();
+        for ((token, dz), branch) in (first..).zip(dz.chunks_exact(h)).zip(branch.chunks_exact_mut(h)) {
+            branch.copy_from_slice(dz);
+            if let Some(dropout) = dropout {
+                dropout.apply_row(token, branch);
+            }
+            for (sum, b) in dbias.iter_mut().zip(branch.iter()) {
+                *sum += b;
+            }
+        }
     }
 }

@@ -134,7 +134,7 @@ mod tests {
         let mut cache = GradientCache::new(&tower, budget, tape_tokens, dropout);
         let x = cache.forward(&texts, &ids(6)).unwrap();
         let y = cache.forward(&labels, &ids(9)).unwrap();
-        let options = LossOptions::new(Criterion::DecoupledSoftmax, 0.1);
+        let options = LossOptions::new(Criterion::DecoupledSoftmax, 1.0);
         let result = loss(&x.values, &y.values, None, &targets, &options).unwrap();
         let mut grads = vec![0.0; tower.layout().len()];
         cache.backward(x, &result.dx, &mut grads).unwrap();
@@ -145,12 +145,12 @@ mod tests {
     #[test]
     fn the_gradient_does_not_depend_on_the_size_of_micro_batches() {
         let (loss, whole) = gradients(1000, 1000, None);
-        assert!(whole.iter().any(|&g| g.abs() > 1e-3));
+        assert!(whole.iter().any(|&g| g.abs() > 0.01));
         for (budget, tape_tokens) in [(1, 0), (1, 1000), (15, 0), (15, 40), (1000, 0)] {
             let (other, parts) = gradients(budget, tape_tokens, None);
             assert!((loss - other).abs() < 1e-6);
             for (a, b) in whole.iter().zip(&parts) {
-                assert!((a - b).abs() < 1e-6 * a.abs().max(1.0), "budget {budget}: {a} {b}");
+                assert!((a - b).abs() < 1e-6, "budget {budget}: {a} {b}");
             }
         }
     }

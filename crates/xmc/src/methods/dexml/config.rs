@@ -267,7 +267,7 @@ impl Default for DexmlConfig {
             swa: 0,
             dropout: true,
             tokens_per_batch: 8192,
-            tape_tokens: 16_384,
+            tape_tokens: 32_768,
             validation: 0.1,
             validation_rows: 2000,
             metric: "nDCG@5".to_owned(),

@@ -3,7 +3,11 @@
 //! ```text
 //! tokens of a step      those of its rows and of the names in its pool
 //! operations            6 for each parameter and token: 2 forward, 4 backward; 8 where tokens pass twice
-//! memory                what the process has after the micro-batch, both moments of AdamW, embeddings of a step
+//! memory                what the process has after the micro-batch; gradients and both moments of AdamW; what the
+//!                       encoder remembers of a step (the input of every layer) and works with in one layer; the
+//!                       embeddings of a step with their gradients
+//!
+//! Measured with MiniLM-L6, 20,900 tokens a step: 1.0 GB said, 1.3 GB taken.
 //! ```
 
 use std::time::Instant;
@@ -38,8 +42,14 @@ pub(super) fn announce(task: &Task<'_>, learner: &Learner<'_>, sampler: &Sampler
     let per_step = work.tokens * (1.0 + again / 3.0) * seconds;
     let total = per_step * task.steps() as f64 + work.scored * seconds / 3.0;
     let operations = 6.0 * parameters * work.tokens * (1.0 + again / 3.0) * task.steps() as f64;
-    let held = 2.0 * parameters + 4.0 * work.labels * learner.tower().dim() as f64;
-    let bytes = memory::peak() + 4 * held as u64;
+    let held = 3.0 * parameters + 4.0 * work.labels * learner.tower().dim() as f64;
+    let shape = learner.tower().transformer_config();
+    let taped = work.tokens.min((config.tape_tokens + config.tokens_per_batch) as f64);
+    let tape = taped * ((shape.layers + 1) * shape.hidden) as f64;
+    // What is laid out for the products of one layer, of the largest micro-batch.
+    let layer =
+        work.tokens.min(config.tokens_per_batch as f64) * (6 * shape.hidden + 2 * shape.intermediate) as f64;
+    let bytes = memory::peak() + 4 * (held + tape + layer) as u64;
     events.message(&format!(
         "{} rows, {} labels, {} parameters; a step has {:.0} tokens and {:.0} labels, an epoch {} steps and {:.1} \
          million tokens",

@@ -112,7 +112,7 @@ macro_rules! multiply {
 /// One step over k: all products of planes i + j < planes, with as few loads as possible.
 macro_rules! step {
     (1, $r:tt, $c:tt) => {
-        concat!(a!($r, "0"), b!($c, "0"), multiply!($r, $c), advance!("1024"))
+        concat!(a!($r, "0"), b!($c, "0"), multiply!($r, $c), ahead!(1), advance!("1024"))
     };
     (2, $r:tt, $c:tt) => {
         concat!(
@@ -123,7 +123,7 @@ macro_rules! step {
             multiply!($r, $c),
             b!($c, "1024"),
             multiply!($r, $c),
-            advance!("2048")
+            ahead!(2), advance!("2048")
         )
     };
     (3, $r:tt, $c:tt) => {
@@ -141,8 +141,25 @@ macro_rules! step {
             multiply!($r, $c),
             b!($c, "0"),
             multiply!($r, $c),
-            advance!("3072")
+            ahead!(3), advance!("3072")
         )
+    };
+}
+
+/// Fetches a share of the tiles of B that come next into the second cache, while the present ones are used: with eight
+/// blocks of rows all of them. Weights of a layer do not stay there from chunk to chunk.
+macro_rules! ahead {
+    ("lines", $at:literal) => {
+        concat!("prefetcht1 [{p0} + ", $at, "]\nprefetcht1 [{p1} + ", $at, "]\n")
+    };
+    (1) => {
+        concat!(ahead!("lines", "0"), ahead!("lines", "64"), "add {p0}, 128\nadd {p1}, 128\n")
+    };
+    (2) => {
+        concat!(ahead!(1), ahead!(1))
+    };
+    (3) => {
+        concat!(ahead!(2), ahead!(1))
     };
 }
 
@@ -224,6 +241,9 @@ macro_rules! store {
 /// Tiles are configured; operands and C lie where the block says.
 #[inline(always)]
 unsafe fn sums(planes: usize, block: &Block, a: *const u8, b: *const u8, panel: usize) {
+    // Neighbouring blocks of rows fetch neighbouring shares of the next columns.
+    let share = block.at[0] / 32 % 8 * block.steps.len() * planes * 128;
+    let next = b.wrapping_add(2 * panel + share);
     macro_rules! walk {
         ($planes:tt, $r:tt, $c:tt) => {
             // SAFETY: the caller's promise; what one row or column of tiles does not need is not read.
@@ -244,6 +264,8 @@ unsafe fn sums(planes: usize, block: &Block, a: *const u8, b: *const u8, panel: 
                     a1 = inout(reg) a.wrapping_add(panel) => _,
                     b0 = inout(reg) b => _,
                     b1 = inout(reg) b.wrapping_add(panel) => _,
+                    p0 = inout(reg) next => _,
+                    p1 = inout(reg) next.wrapping_add(panel) => _,
                     c0 = in(reg) block.c,
                     c1 = in(reg) block.c.wrapping_add(16 * block.stride),
                     stride = in(reg) block.stride * size_of::<f32>(),

@@ -3,39 +3,73 @@
 //! Backward leaves both operands laid out; then tasks of a fixed number of rows of dW run through all chunks, so that
 //! a block of dW stays in the cache while they are added. Biases and norms are summed per chunk, then over chunks.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::config::Config;
 use super::places::{Affine, LayerPlaces};
 use super::relative::DistanceBias;
+use super::weights::strips;
 use crate::ops::matmul::{Lhs, Precision, Rhs, product};
 use crate::ops::reduce::axpy;
 
 /// Elements of a block of dW that one task sums: 512 KiB.
 const BLOCK: usize = 128 * 1024;
 
-/// The factors of dW = dY^T X from one chunk.
-#[derive(Debug)]
-pub(crate) struct Factors {
-    /// dY^T `[out, t]`
-    pub(crate) outputs: Lhs,
-    /// X `[t, in]`
-    pub(crate) inputs: Rhs,
-}
-
-/// Factors of the four matrices of a layer.
+/// The factors of dW = dY^T X of a layer's matrices from one chunk: dY^T `[out, t]`, X `[t, in]`.
 #[derive(Debug)]
 pub(crate) struct Operands {
-    pub(crate) qkv: Factors,
-    pub(crate) out: Factors,
-    pub(crate) up: Factors,
-    pub(crate) down: Factors,
+    pub(crate) dqkv: Lhs,
+    pub(crate) x: Rhs,
+    pub(crate) dout: Lhs,
+    pub(crate) attended: Rhs,
+    /// By strip of inner columns.
+    pub(crate) dup: Vec<Lhs>,
+    pub(crate) x1: Rhs,
+    pub(crate) ddown: Lhs,
+    /// By strip of inner columns.
+    pub(crate) inner: Vec<Rhs>,
+}
+
+/// One of a layer's matrices, or a strip of one.
+#[derive(Clone, Copy)]
+enum Matrix {
+    Qkv,
+    Out,
+    Up { strip: usize },
+    Down,
 }
 
 impl Operands {
-    pub(crate) fn new(precision: Precision) -> Self {
-        let empty = || Factors { outputs: Lhs::new(precision), inputs: Rhs::new(precision) };
-        Operands { qkv: empty(), out: empty(), up: empty(), down: empty() }
+    pub(crate) fn new(config: &Config, precision: Precision) -> Self {
+        let (lhs, rhs) = (|| Lhs::new(precision), || Rhs::new(precision));
+        Operands {
+            dqkv: lhs(),
+            x: rhs(),
+            dout: lhs(),
+            attended: rhs(),
+            dup: strips(config.intermediate).map(|_| lhs()).collect(),
+            x1: rhs(),
+            ddown: lhs(),
+            inner: strips(config.intermediate).map(|_| rhs()).collect(),
+        }
+    }
+
+    /// Adds rows of a dW to `sums [rows, cols]`.
+    fn add(&self, matrix: Matrix, rows: Range<usize>, sums: &mut [f32], cols: usize) {
+        match matrix {
+            Matrix::Qkv => product(&self.dqkv, &self.x, rows, sums, cols, true),
+            Matrix::Out => product(&self.dout, &self.attended, rows, sums, cols, true),
+            Matrix::Up { strip } => product(&self.dup[strip], &self.x1, rows, sums, cols, true),
+            Matrix::Down => {
+                let mut first = 0;
+                for inner in &self.inner {
+                    product(&self.ddown, inner, rows.clone(), &mut sums[first..], cols, true);
+                    first += inner.cols();
+                }
+            }
+        }
     }
 }
 
@@ -102,7 +136,7 @@ impl LayerGradients {
 
 /// A block of rows of one dW.
 struct Block<'a> {
-    matrix: fn(&Operands) -> &Factors,
+    matrix: Matrix,
     first_row: usize,
     cols: usize,
     sums: &'a mut [f32],
@@ -110,28 +144,39 @@ struct Block<'a> {
 
 /// Adds the gradients of a layer's matrices, `operands` of all chunks in order, to the gradients of all parameters.
 pub(crate) fn add_weight_gradients(at: &LayerPlaces, operands: &[&Operands], grads: &mut [f32]) {
-    let (origin, mut rest) = (at.range().start, &mut grads[at.range()]);
-    let mut taken = origin;
+    let (h, f) = (at.down.bias.len(), at.up.bias.len());
     let mut blocks = Vec::new();
-    let mut cut = |at: &Affine, matrix: fn(&Operands) -> &Factors| {
-        let (_, from_weight) = std::mem::take(&mut rest).split_at_mut(at.weight.start - taken);
-        let (weight, after) = from_weight.split_at_mut(at.weight.len());
-        (rest, taken) = (after, at.weight.end);
-        let cols = at.weight.len() / at.bias.len();
+    let mut cut = |matrix, cols: usize, dweight| {
         let rows = (BLOCK / cols).next_multiple_of(32);
-        for (i, sums) in weight.chunks_mut(rows * cols).enumerate() {
+        for (i, sums) in <[f32]>::chunks_mut(dweight, rows * cols).enumerate() {
             blocks.push(Block { matrix, first_row: i * rows, cols, sums });
         }
     };
-    cut(&at.qkv, |o| &o.qkv);
-    cut(&at.out, |o| &o.out);
-    cut(&at.up, |o| &o.up);
-    cut(&at.down, |o| &o.down);
+    let [dqkv, dout, dup, ddown] = split(grads, [&at.qkv, &at.out, &at.up, &at.down]);
+    cut(Matrix::Qkv, h, dqkv);
+    cut(Matrix::Out, h, dout);
+    let mut rest = dup;
+    for (strip, columns) in strips(f).enumerate() {
+        let (dweight, after) = rest.split_at_mut(columns.len() * h);
+        cut(Matrix::Up { strip }, h, dweight);
+        rest = after;
+    }
+    cut(Matrix::Down, f, ddown);
     blocks.into_par_iter().with_max_len(1).for_each(|block| {
         let rows = block.first_row..block.first_row + block.sums.len() / block.cols;
         for chunk in operands {
-            let factors = (block.matrix)(chunk);
-            product(&factors.outputs, &factors.inputs, rows.clone(), block.sums, block.cols, true);
+            chunk.add(block.matrix, rows.clone(), block.sums, block.cols);
         }
     });
+}
+
+/// The gradients of weights that lie in this order.
+fn split<'a, const N: usize>(grads: &'a mut [f32], places: [&Affine; N]) -> [&'a mut [f32]; N] {
+    let (mut rest, mut taken) = (grads, 0);
+    places.map(|at| {
+        let (weight, after) =
+            std::mem::take(&mut rest)[at.weight.start - taken..].split_at_mut(at.weight.len());
+        (rest, taken) = (after, at.weight.end);
+        weight
+    })
 }

@@ -7,20 +7,22 @@
 //! The tape keeps attention's output, z1, z and the statistics of both norms; backward computes the rest again, which
 //! takes two of the four products of the forward pass.
 
+use std::ops::Range;
+
 use super::attention::Attention;
 use super::chunks::Chunk;
 use super::gradients::{LayerGradients, Operands};
 use super::pass::{Pass, sized};
 use super::places::Affine;
-use super::weights::LayerWeights;
+use super::weights::{LayerWeights, strips};
 use crate::dropout::{Dropout, Site};
 use crate::ops::gelu::{gelu, gelu_backward};
-use crate::ops::matmul::{Lhs, Precision, Rhs, View, product};
+use crate::ops::matmul::{Lhs, Precision, View, product};
 use crate::ops::norm::{layer_norm, layer_norm_backward};
 use crate::ops::reduce::{add_bias, column_sums, scale};
 
 /// Rows that go through several passes while they are in the first cache.
-const ROWS: usize = 4;
+const ROWS: usize = 8;
 
 /// What backward needs of the forward pass of a layer on a chunk.
 #[derive(Debug, Default)]
@@ -38,14 +40,18 @@ pub(crate) struct LayerTape {
 /// Buffers of one thread.
 #[derive(Debug)]
 pub(crate) struct Scratch {
+    /// A left operand that is used once.
     lhs: Lhs,
+    /// Those of all strips: x1 and, in backward, the gradient that goes into the feed-forward part.
+    lhs_x1: Lhs,
+    lhs_branch: Lhs,
     attention: Attention,
     /// The stream `[t, h]`: input of a layer, then its output.
     pub(crate) x: Vec<f32>,
     /// `[t, 3 h]`
     qkv: Vec<f32>,
     dqkv: Vec<f32>,
-    /// `[t, f]`
+    /// Before and behind gelu, of one strip.
     u: Vec<f32>,
     inner: Vec<f32>,
     /// `[t, h]`
@@ -60,6 +66,8 @@ impl Scratch {
     pub(crate) fn new(precision: Precision) -> Self {
         Scratch {
             lhs: Lhs::new(precision),
+            lhs_x1: Lhs::new(precision),
+            lhs_branch: Lhs::new(precision),
             attention: Attention::new(precision),
             x: Vec::new(),
             qkv: Vec::new(),
@@ -71,12 +79,6 @@ impl Scratch {
             stats: Vec::new(),
             tape: LayerTape::default(),
         }
-    }
-
-    /// c = a B, or c += a B, for `a [t, k]`.
-    fn multiply(&mut self, a: &[f32], t: usize, b: &Rhs, c: &mut [f32], add: bool) {
-        self.lhs.fill(View::new(a, t, a.len() / t));
-        product(&self.lhs, b, 0..t, c, c.len() / t, add);
     }
 }
 
@@ -93,25 +95,29 @@ impl Layer<'_> {
     pub(crate) fn forward(self, tape: &mut LayerTape, s: &mut Scratch) {
         let (pass, at) = (self.pass, &self.pass.places.layers[self.index]);
         let (weights, t, h) = (&pass.weights[self.index], self.chunk.len(), pass.config.hidden);
+        let Scratch { lhs, lhs_x1, attention, x, qkv, u, inner, .. } = s;
+        let (x, qkv) = (&mut x[..t * h], sized(qkv, 3 * t * h));
         let [attended, z1, z] = [&mut tape.attended, &mut tape.z1, &mut tape.z].map(|v| sized(v, t * h));
-        let mut x = std::mem::take(&mut s.x);
-        let mut qkv = std::mem::take(&mut s.qkv);
-        let mut inner = std::mem::take(&mut s.inner);
 
-        self.project(t, &x[..t * h], sized(&mut qkv, 3 * t * h), s);
-        s.attention.forward(self, &qkv, attended);
-        s.multiply(attended, t, &weights.out, z1, false);
-        self.join(Site::Attention, &at.out, &x[..t * h], z1);
-        self.norm(&at.attention_norm, z1, &mut x[..t * h], &mut tape.stats1);
+        lhs.fill(View::new(x, t, h));
+        self.project(lhs, qkv);
+        attention.forward(self, qkv, attended);
+        lhs.fill(View::new(attended, t, h));
+        product(lhs, &weights.out, 0..t, z1, h, false);
+        self.join(Site::Attention, &at.out, x, z1);
+        pass.norm(&at.attention_norm, z1, x, &mut tape.stats1);
 
-        let inner_len = t * pass.config.intermediate;
-        s.multiply(&x[..t * h], t, &weights.up, sized(&mut inner, inner_len), false);
-        let mut activated = std::mem::take(&mut s.u);
-        self.activate(&mut inner[..inner_len], sized(&mut activated, inner_len));
-        s.multiply(&activated[..inner_len], t, &weights.down, z, false);
-        self.join(Site::FeedForward, &at.down, &x[..t * h], z);
-        self.norm(&at.norm, z, &mut x[..t * h], &mut tape.stats);
-        (s.x, s.qkv, s.inner, s.u) = (x, qkv, inner, activated);
+        lhs_x1.fill(View::new(x, t, h));
+        for (i, strip) in strips(pass.config.intermediate).enumerate() {
+            let width = strip.len();
+            let [u, inner] = [&mut *u, &mut *inner].map(|v| sized(v, t * width));
+            product(lhs_x1, &weights.up[i], 0..t, u, width, false);
+            self.activate(strip, u, inner);
+            lhs.fill(View::new(inner, t, width));
+            product(lhs, &weights.down[i], 0..t, z, h, i > 0);
+        }
+        self.join(Site::FeedForward, &at.down, x, z);
+        pass.norm(&at.norm, z, x, &mut tape.stats);
     }
 
     /// From the layer's input `s.x` and `dy`, the gradient of its output, makes `dy` that of its input; leaves the
@@ -140,29 +146,35 @@ impl Layer<'_> {
         s: &mut Scratch,
     ) {
         let (pass, at) = (self.pass, &self.pass.places.layers[self.index]);
-        let (t, h, f) = (self.chunk.len(), pass.config.hidden, pass.config.intermediate);
-        let [mut x1, mut u, mut inner, mut branch] =
-            [&mut s.narrow, &mut s.u, &mut s.inner, &mut s.branch].map(std::mem::take);
-        self.norm(&at.attention_norm, &tape.z1[..t * h], sized(&mut x1, t * h), &mut s.stats);
-        s.multiply(&x1[..t * h], t, &pass.weights[self.index].up, sized(&mut u, t * f), false);
-        self.activate(&mut u[..t * f], sized(&mut inner, t * f));
-        operands.down.inputs.fill(View::new(&inner[..t * f], t, f));
-        operands.up.inputs.fill(View::new(&x1[..t * h], t, h));
+        let (weights, t, h) = (&pass.weights[self.index], self.chunk.len(), pass.config.hidden);
+        let Scratch { lhs, lhs_x1, lhs_branch, u, inner, narrow, branch, stats, .. } = s;
+        let [x1, branch] = [narrow, branch].map(|v| sized(v, t * h));
+        pass.norm(&at.attention_norm, &tape.z1[..t * h], x1, stats);
+        lhs_x1.fill(View::new(x1, t, h));
+        operands.x1.fill(View::new(x1, t, h));
 
         let weight = &pass.params[at.norm.weight.clone()];
         let [dweight, dbias] = &mut gradients.norm;
         layer_norm_backward(&tape.z[..t * h], weight, &tape.stats, dy, dweight, dbias);
-        self.leave(Site::FeedForward, dy, sized(&mut branch, t * h), &mut gradients.down_bias);
-        operands.down.outputs.fill(View::new(&branch[..t * h], t, h).t());
+        self.leave(Site::FeedForward, dy, branch, &mut gradients.down_bias);
+        lhs_branch.fill(View::new(branch, t, h));
+        operands.ddown.fill(View::new(branch, t, h).t());
 
-        s.multiply(&branch[..t * h], t, &transposed.down, &mut inner[..t * f], false);
-        for (u, du) in u[..t * f].chunks(ROWS * f).zip(inner[..t * f].chunks_mut(ROWS * f)) {
-            gelu_backward(u, du);
-            column_sums(du, &mut gradients.up_bias);
+        for (i, strip) in strips(pass.config.intermediate).enumerate() {
+            let width = strip.len();
+            let [u, inner] = [&mut *u, &mut *inner].map(|v| sized(v, t * width));
+            product(lhs_x1, &weights.up[i], 0..t, u, width, false);
+            self.activate(strip.clone(), u, inner);
+            operands.inner[i].fill(View::new(inner, t, width));
+            product(lhs_branch, &transposed.down[i], 0..t, inner, width, false);
+            for (u, du) in u.chunks(ROWS * width).zip(inner.chunks_mut(ROWS * width)) {
+                gelu_backward(u, du);
+                column_sums(du, &mut gradients.up_bias[strip.clone()]);
+            }
+            operands.dup[i].fill(View::new(inner, t, width).t());
+            lhs.fill(View::new(inner, t, width));
+            product(lhs, &transposed.up[i], 0..t, dy, h, true);
         }
-        operands.up.outputs.fill(View::new(&inner[..t * f], t, f).t());
-        s.multiply(&inner[..t * f], t, &transposed.up, dy, true);
-        (s.narrow, s.u, s.inner, s.branch) = (x1, u, inner, branch);
     }
 
     /// `dy`, the gradient of x1, becomes that of the layer's input.
@@ -177,44 +189,45 @@ impl Layer<'_> {
     ) {
         let (pass, at) = (self.pass, &self.pass.places.layers[self.index]);
         let (t, h) = (self.chunk.len(), pass.config.hidden);
-        let [mut dattended, mut qkv, mut dqkv, mut branch, x] =
-            [&mut s.narrow, &mut s.qkv, &mut s.dqkv, &mut s.branch, &mut s.x].map(std::mem::take);
+        let Scratch { lhs, attention, x, qkv, dqkv, narrow, branch, .. } = s;
+        let [dattended, branch] = [narrow, branch].map(|v| sized(v, t * h));
+        let [qkv, dqkv] = [qkv, dqkv].map(|v| sized(v, 3 * t * h));
         let weight = &pass.params[at.attention_norm.weight.clone()];
         let [dweight, dbias] = &mut gradients.attention_norm;
         layer_norm_backward(&tape.z1[..t * h], weight, &tape.stats1, dy, dweight, dbias);
-        self.leave(Site::Attention, dy, sized(&mut branch, t * h), &mut gradients.out_bias);
-        operands.out.inputs.fill(View::new(&tape.attended[..t * h], t, h));
-        operands.out.outputs.fill(View::new(&branch[..t * h], t, h).t());
-        s.multiply(&branch[..t * h], t, &transposed.out, sized(&mut dattended, t * h), false);
+        self.leave(Site::Attention, dy, branch, &mut gradients.out_bias);
+        operands.attended.fill(View::new(&tape.attended[..t * h], t, h));
+        operands.dout.fill(View::new(branch, t, h).t());
+        lhs.fill(View::new(branch, t, h));
+        product(lhs, &transposed.out, 0..t, dattended, h, false);
 
-        self.project(t, &x[..t * h], sized(&mut qkv, 3 * t * h), s);
-        let dqkv_used = sized(&mut dqkv, 3 * t * h);
-        let relative = &mut gradients.relative;
-        s.attention.backward(self, &qkv, &dattended, dqkv_used, relative);
-        for row in dqkv_used.chunks_exact_mut(3 * h) {
+        lhs.fill(View::new(&x[..t * h], t, h));
+        operands.x.fill(View::new(&x[..t * h], t, h));
+        self.project(lhs, qkv);
+        attention.backward(self, qkv, dattended, dqkv, &mut gradients.relative);
+        for row in dqkv.chunks_exact_mut(3 * h) {
             scale(&mut row[..h], pass.config.query_scale());
             column_sums(row, &mut gradients.qkv_bias);
         }
-        operands.qkv.inputs.fill(View::new(&x[..t * h], t, h));
-        operands.qkv.outputs.fill(View::new(dqkv_used, t, 3 * h).t());
-        s.multiply(dqkv_used, t, &transposed.qkv, dy, true);
-        (s.narrow, s.qkv, s.dqkv, s.branch, s.x) = (dattended, qkv, dqkv, branch, x);
+        operands.dqkv.fill(View::new(dqkv, t, 3 * h).t());
+        lhs.fill(View::new(dqkv, t, 3 * h));
+        product(lhs, &transposed.qkv, 0..t, dy, h, true);
     }
 
-    /// Queries, divided by sqrt(head width), keys and values.
-    fn project(self, t: usize, x: &[f32], qkv: &mut [f32], s: &mut Scratch) {
-        let config = self.pass.config;
-        let at = &self.pass.places.layers[self.index].qkv;
-        s.multiply(x, t, &self.pass.weights[self.index].qkv, qkv, false);
+    /// Queries, divided by sqrt(head width), keys and values of the rows of `x`.
+    fn project(self, x: &Lhs, qkv: &mut [f32]) {
+        let (config, at) = (self.pass.config, &self.pass.places.layers[self.index].qkv);
+        let weights = &self.pass.weights[self.index].qkv;
+        product(x, weights, 0..x.rows(), qkv, 3 * config.hidden, false);
         for row in qkv.chunks_exact_mut(3 * config.hidden) {
             add_bias(row, &self.pass.params[at.bias.clone()]);
             scale(&mut row[..config.hidden], config.query_scale());
         }
     }
 
-    /// u += bias, y = gelu(u)
-    fn activate(self, u: &mut [f32], y: &mut [f32]) {
-        let bias = &self.pass.params[self.pass.places.layers[self.index].up.bias.clone()];
+    /// u += bias, y = gelu(u), for a strip of columns.
+    fn activate(self, strip: Range<usize>, u: &mut [f32], y: &mut [f32]) {
+        let bias = &self.pass.params[self.pass.places.layers[self.index].up.bias.clone()][strip];
         for (u, y) in u.chunks_mut(ROWS * bias.len()).zip(y.chunks_mut(ROWS * bias.len())) {
             add_bias(u, bias);
             gelu(u, y);
@@ -236,10 +249,6 @@ impl Layer<'_> {
         let rates = &self.pass.config.dropout;
         let rate = if matches!(site, Site::Attention) { rates.attention } else { rates.feed_forward };
         Dropout::new(self.pass.dropout, self.index, site, rate)
-    }
-
-    fn norm(self, at: &Affine, z: &[f32], y: &mut [f32], stats: &mut Vec<[f32; 2]>) {
-        self.pass.norm(at, z, y, stats);
     }
 }
 

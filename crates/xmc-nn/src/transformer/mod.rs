@@ -90,7 +90,7 @@ impl Transformer {
     pub fn new(config: Config, layout: &mut Layout, precision: Precision) -> Self {
         Transformer {
             places: Places::new(&config, layout),
-            weights: LayerWeights::new(config.layers, precision),
+            weights: LayerWeights::new(config.layers, config.intermediate, precision),
             transposed: OnceLock::new(),
             relative: (config.relative_buckets > 0).then(DistanceBias::default),
             scratch: Pool::new(),
@@ -215,7 +215,7 @@ impl Transformer {
         grads: &mut [f32],
     ) {
         let transposed = self.transposed.get_or_init(|| {
-            let mut weights = LayerWeights::new(self.config.layers, self.precision);
+            let mut weights = LayerWeights::new(self.config.layers, self.config.intermediate, self.precision);
             LayerWeights::fill(&mut weights, &self.places.layers, Direction::Backward, pass.params);
             weights
         });
@@ -301,7 +301,7 @@ impl Transformer {
     fn new_work(&self) -> Work {
         Work {
             dx: Vec::new(),
-            operands: Operands::new(self.precision),
+            operands: Operands::new(&self.config, self.precision),
             layer: LayerGradients::new(&self.config),
             embedding: EmbeddingGradients::new(self.config.hidden),
         }

@@ -120,11 +120,6 @@ impl LayerPlaces {
             norm: norm(layout, &name(names.norm), h),
         }
     }
-
-    /// All parameters of the layer, one run.
-    pub(crate) fn range(&self) -> Range<usize> {
-        self.qkv.weight.start..self.norm.bias.end
-    }
 }
 
 fn linear(layout: &mut Layout, name: &str, out: usize, inner: usize) -> Affine {

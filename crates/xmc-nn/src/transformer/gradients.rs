@@ -14,8 +14,8 @@ use super::weights::strips;
 use crate::ops::matmul::{Lhs, Precision, Rhs, product};
 use crate::ops::reduce::axpy;
 
-/// Elements of a block of dW that one task sums: 512 KiB.
-const BLOCK: usize = 128 * 1024;
+/// Elements of dW that one task sums at a time: 576 KiB, a part of the second cache.
+const BLOCK: usize = 144 * 1024;
 
 /// The factors of dW = dY^T X of a layer's matrices from one chunk: dY^T `[out, t]`, X `[t, in]`.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ enum Matrix {
     Qkv,
     Out,
     Up { strip: usize },
-    Down,
+    Down { strip: usize },
 }
 
 impl Operands {
@@ -56,20 +56,15 @@ impl Operands {
         }
     }
 
-    /// Adds rows of a dW to `sums [rows, cols]`.
-    fn add(&self, matrix: Matrix, rows: Range<usize>, sums: &mut [f32], cols: usize) {
-        match matrix {
-            Matrix::Qkv => product(&self.dqkv, &self.x, rows, sums, cols, true),
-            Matrix::Out => product(&self.dout, &self.attended, rows, sums, cols, true),
-            Matrix::Up { strip } => product(&self.dup[strip], &self.x1, rows, sums, cols, true),
-            Matrix::Down => {
-                let mut first = 0;
-                for inner in &self.inner {
-                    product(&self.ddown, inner, rows.clone(), &mut sums[first..], cols, true);
-                    first += inner.cols();
-                }
-            }
-        }
+    /// Adds rows of a dW, or of a strip of its columns, to `sums`, whose rows are `stride` apart.
+    fn add(&self, matrix: Matrix, rows: Range<usize>, sums: &mut [f32], stride: usize) {
+        let (outputs, inputs) = match matrix {
+            Matrix::Qkv => (&self.dqkv, &self.x),
+            Matrix::Out => (&self.dout, &self.attended),
+            Matrix::Up { strip } => (&self.dup[strip], &self.x1),
+            Matrix::Down { strip } => (&self.ddown, &self.inner[strip]),
+        };
+        product(outputs, inputs, rows, sums, stride, true);
     }
 }
 
@@ -134,9 +129,10 @@ impl LayerGradients {
     }
 }
 
-/// A block of rows of one dW.
+/// Rows of one dW.
 struct Block<'a> {
-    matrix: Matrix,
+    /// One after the other, each with its first column.
+    matrices: Vec<(Matrix, usize)>,
     first_row: usize,
     cols: usize,
     sums: &'a mut [f32],
@@ -146,26 +142,30 @@ struct Block<'a> {
 pub(crate) fn add_weight_gradients(at: &LayerPlaces, operands: &[&Operands], grads: &mut [f32]) {
     let (h, f) = (at.down.bias.len(), at.up.bias.len());
     let mut blocks = Vec::new();
-    let mut cut = |matrix, cols: usize, dweight| {
-        let rows = (BLOCK / cols).next_multiple_of(32);
+    let mut cut = |matrices: &[(Matrix, usize)], cols: usize, dweight| {
+        let rows = (BLOCK / cols.min(768)).next_multiple_of(32);
         for (i, sums) in <[f32]>::chunks_mut(dweight, rows * cols).enumerate() {
-            blocks.push(Block { matrix, first_row: i * rows, cols, sums });
+            blocks.push(Block { matrices: matrices.to_vec(), first_row: i * rows, cols, sums });
         }
     };
     let [dqkv, dout, dup, ddown] = split(grads, [&at.qkv, &at.out, &at.up, &at.down]);
-    cut(Matrix::Qkv, h, dqkv);
-    cut(Matrix::Out, h, dout);
+    let down: Vec<_> =
+        strips(f).enumerate().map(|(strip, columns)| (Matrix::Down { strip }, columns.start)).collect();
+    cut(&down, f, ddown);
+    cut(&[(Matrix::Qkv, 0)], h, dqkv);
     let mut rest = dup;
     for (strip, columns) in strips(f).enumerate() {
         let (dweight, after) = rest.split_at_mut(columns.len() * h);
-        cut(Matrix::Up { strip }, h, dweight);
+        cut(&[(Matrix::Up { strip }, 0)], h, dweight);
         rest = after;
     }
-    cut(Matrix::Down, f, ddown);
+    cut(&[(Matrix::Out, 0)], h, dout);
     blocks.into_par_iter().with_max_len(1).for_each(|block| {
         let rows = block.first_row..block.first_row + block.sums.len() / block.cols;
-        for chunk in operands {
-            chunk.add(block.matrix, rows.clone(), block.sums, block.cols);
+        for (matrix, column) in block.matrices {
+            for chunk in operands {
+                chunk.add(matrix, rows.clone(), &mut block.sums[column..], block.cols);
+            }
         }
     });
 }

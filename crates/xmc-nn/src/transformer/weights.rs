@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::places::{Affine, LayerPlaces};
 use crate::ops::matmul::{Precision, Rhs, View};
 
-/// Inner columns of a strip. On MiniLM with AMX a step took a fifth less time than without strips.
+/// Inner columns of a strip. With AMX a step of MiniLM took 3% less time than without strips; 256 and 512 are alike.
 const STRIP: usize = 384;
 
 /// The four matrices of a layer as right operands.

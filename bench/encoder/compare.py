@@ -18,17 +18,17 @@ HERE = Path(__file__).parent
 def cases(args):
     """(name, our arguments, their arguments) without threads and precision."""
     step = ["--encoder", args.encoder]
-    found = [("train, 32 x 128 random tokens", ["encoder", "--mode", "train", *step],
+    found = [("train, 32 x 128 random tokens", ["peer", "--mode", "train", *step],
               ["torch_step.py", "--mode", "train", *step])]
     for folder in args.data:
         texts = str(Path(folder) / "raw/trn_X.txt")
         name = Path(folder).name
-        found.append((f"train, texts of {name}", ["encoder", "--mode", "train", "--texts", texts, *step],
+        found.append((f"train, texts of {name}", ["peer", "--mode", "train", "--texts", texts, *step],
                       ["torch_step.py", "--mode", "train", "--texts", texts, "--steps", "10", *step]))
     for folder in args.data[:1]:
         for part, file in (("test texts", "tst_X.txt"), ("labels", "Y.txt")):
             texts = str(Path(folder) / "raw" / file)
-            found.append((f"embed {part} of {Path(folder).name}", ["encoder", "--mode", "embed", "--texts", texts, *step],
+            found.append((f"embed {part} of {Path(folder).name}", ["peer", "--mode", "embed", "--texts", texts, *step],
                           ["torch_step.py", "--mode", "embed", "--batch", "64", "--texts", texts, *step]))
     found.append(("loss with gradients, 256 x 131,072, d 384", ["loss"], ["torch_loss.py"]))
     return [case for case in found if args.only in case[0]]

@@ -123,7 +123,8 @@ macro_rules! step {
             multiply!($r, $c),
             b!($c, "1024"),
             multiply!($r, $c),
-            ahead!(2), advance!("2048")
+            ahead!(2),
+            advance!("2048")
         )
     };
     (3, $r:tt, $c:tt) => {
@@ -141,7 +142,8 @@ macro_rules! step {
             multiply!($r, $c),
             b!($c, "0"),
             multiply!($r, $c),
-            ahead!(3), advance!("3072")
+            ahead!(3),
+            advance!("3072")
         )
     };
 }

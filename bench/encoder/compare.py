@@ -43,7 +43,8 @@ def run(command):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--benches", required=True, help="folder with the built benchmarks `encoder` and `loss`")
+    parser.add_argument("--peer", required=True, help="the built benchmark `peer` of xmc-nn")
+    parser.add_argument("--loss", required=True, help="the built benchmark `loss` of xmc-nn")
     parser.add_argument("--python", default="python3", help="interpreter that has torch and transformers")
     parser.add_argument("--encoder", required=True)
     parser.add_argument("--data", nargs="*", default=[], help="dataset folders")
@@ -61,7 +62,7 @@ def main():
                 figures = {"ours": [], "theirs": []}
                 for _ in range(args.rounds):
                     for side, command in (
-                        ("ours", [f"{args.benches}/{ours[0]}", *ours[1:], "--precision", precision]),
+                        ("ours", [getattr(args, ours[0]), *ours[1:], "--precision", precision]),
                         ("theirs", [args.python, str(HERE / theirs[0]), *theirs[1:], "--dtype", precision]),
                     ):
                         found = run([*command, "--threads", threads])

@@ -80,7 +80,7 @@ def main():
         "torch": torch.__version__, "dtype": args.dtype, "threads": args.threads, "autograd": args.autograd,
         "ms": round(statistics.median(seconds) * 1e3, 1), "min_ms": round(min(seconds) * 1e3, 1),
         "loss": round(loss.item(), 6),
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     }))
 
 

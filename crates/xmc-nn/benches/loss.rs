@@ -80,7 +80,7 @@ fn main() {
     let (median, least) = (seconds[seconds.len() / 2], seconds[0]);
     println!(
         "{{\"criterion\": \"{criterion:?}\", \"precision\": \"{precision:?}\", \"threads\": {}, \"block\": {}, \
-         \"ms\": {:.1}, \"min_ms\": {:.1}, \"gflops\": {:.0}, \"passes\": {}, \"loss\": {:.6}, \"peak_mb\": {:.0}}}",
+         \"ms\": {:.1}, \"min_ms\": {:.1}, \"gflops\": {:.0}, \"passes\": {}, \"loss\": {:.6}, \"peak_rss_mb\": {:.0}}}",
         pool.current_num_threads(),
         options.block,
         median * 1e3,

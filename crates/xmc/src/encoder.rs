@@ -9,6 +9,7 @@ use xmc_data::Strings;
 use xmc_nn::hf::Tokenizer;
 use xmc_nn::tokens::{Tokens, by_budget};
 use xmc_nn::tower::{Tower, TowerConfig};
+use xmc_nn::transformer::Config;
 use xmc_nn::{Batch, Device, Precision, Tensor};
 
 use crate::error::{Error, Result};
@@ -37,15 +38,7 @@ impl Encoder {
         require_folder(dir)?;
         let tower = Tower::open(dir, config, device, precision)?;
         let tokenizer = Tokenizer::open(dir, max_len.min(tower.max_positions()))?;
-        let (ids, known) = (tokenizer.vocabulary(), tower.transformer_config().vocab);
-        if ids > known {
-            return Err(Error::file(
-                dir,
-                format!(
-                    "the tokenizer has {ids} tokens, the encoder knows {known}: files of two encoders are mixed"
-                ),
-            ));
-        }
+        check_vocabulary(dir, &tokenizer, tower.transformer_config())?;
         Ok(Encoder { tower, tokenizer, dir: dir.to_owned() })
     }
 
@@ -99,13 +92,27 @@ impl Encoder {
     }
 }
 
-/// A missing folder is the commonest mistake, and often the name of a hub was meant.
-fn require_folder(dir: &Path) -> Result<()> {
-    if dir.is_dir() {
+/// Refuses a tokenizer with ids that the encoder has no vectors for.
+pub(crate) fn check_vocabulary(dir: &Path, tokenizer: &Tokenizer, config: &Config) -> Result<()> {
+    let (ids, known) = (tokenizer.vocabulary(), config.vocab);
+    if ids <= known {
         return Ok(());
     }
+    Err(Error::file(
+        dir,
+        format!("the tokenizer has {ids} tokens, the encoder knows {known}: files of two encoders are mixed"),
+    ))
+}
+
+/// A missing folder is the commonest mistake, and often the name of a hub was meant.
+pub(crate) fn require_folder(dir: &Path) -> Result<()> {
+    let problem = match (dir.is_dir(), dir.exists()) {
+        (true, _) if dir.join("config.json").is_file() => return Ok(()),
+        (true, _) => "no config.json in it",
+        (false, true) => "not a folder",
+        (false, false) => "no such folder",
+    };
     let expected = "expected a folder with config.json, model.safetensors and tokenizer.json";
-    let problem = if dir.exists() { "not a folder" } else { "no such folder" };
     Err(Error::file(dir, format!("{problem}; {expected}")))
 }
 

@@ -1,6 +1,7 @@
 //! Is this the same data as last time? A hash over everything that training reads, wherever it lies.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use xmc_data::dataset::Dataset;
@@ -9,6 +10,9 @@ use xmc_data::{Csr, Strings};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::{Error, Result};
+
+/// Bytes of a file that are read at a time.
+const PIECE: usize = 1 << 20;
 
 /// Collects content into 64 bits.
 pub(crate) struct Fingerprint(Xxh3);
@@ -52,10 +56,18 @@ impl Fingerprint {
 
     /// Adds the content of a file.
     pub(crate) fn file(&mut self, path: &Path) -> Result<()> {
-        let bytes = fs::read(path).map_err(Error::io(path))?;
-        self.0.update(&(bytes.len() as u64).to_le_bytes());
-        self.0.update(&bytes);
-        Ok(())
+        let mut read = || {
+            let mut file = File::open(path)?;
+            self.0.update(&file.metadata()?.len().to_le_bytes());
+            let mut piece = vec![0; PIECE];
+            loop {
+                match file.read(&mut piece)? {
+                    0 => return Ok(()),
+                    n => self.0.update(&piece[..n]),
+                }
+            }
+        };
+        read().map_err(Error::io(path))
     }
 
     fn strings(&mut self, strings: &Strings) {

@@ -63,10 +63,11 @@ fn refuse_encoder(verb: &Train) -> Result<()> {
     Ok(())
 }
 
-/// The settings of the options, checked before the data are read, with the encoder as a folder that exists.
+/// The settings of the options, each checked before the data are read, with the encoder as a folder that exists.
+/// Whether they fit together depends on the preset, which depends on the data.
 fn with_encoder(verb: &Train) -> Result<Vec<String>> {
     let mut sets = verb.set.clone();
-    let config = config::load::<DexmlConfig>(verb.config.as_deref(), &sets)?;
+    let config = config::look::<DexmlConfig>(verb.config.as_deref(), &sets)?;
     let set = config.encoder.as_deref().map(|path| path.to_string_lossy().into_owned());
     let Some(name) = verb.encoder.clone().or(set) else {
         bail!(

@@ -63,7 +63,7 @@ pub enum Criterion {
     /// * Optimises: -1/B sum_i 1/n_i sum_{p in S_i} w_ip ln sigmoid(alpha (s_ip + t_i)), t_i such that
     ///   sum_{j not dropped} sigmoid(alpha (s_ij + t_i)) = k.
     /// * Reference: as of [`DecoupledSoftmax`](Self::DecoupledSoftmax), SoftTop-k.
-    /// * Requirements: 0 < k < l. A text with k labels or fewer to choose from has loss 0 and counts as `saturated`.
+    /// * Requirements: k > 0. A text with k labels or fewer to choose from has loss 0 and counts as `saturated`.
     /// * Relations: a small k wins P@k, a large one recall; [`K::Positives`] adapts it to each text. A step should
     ///   keep at most k positives: sample k where a text has more (spec §3.1).
     /// * Cost: 1 pass to begin, 2 to 6 to find t, 1 for gradients ([`LossOutput::passes`]; bisection takes 32);
@@ -214,11 +214,9 @@ fn check(
     }
     if let Criterion::SoftTopK { k, alpha } = options.criterion {
         if let K::Fixed(k) = k
-            && !(1..l).contains(&k)
+            && k == 0
         {
-            return wrong(format!(
-                "soft top-k with k = {k} over {l} labels: k must be at least 1 and below {l}"
-            ));
+            return wrong("soft top-k with k = 0: k must be at least 1".to_owned());
         }
         if !(alpha > 0.0 && alpha.is_finite()) {
             return wrong(format!("soft top-k with alpha = {alpha}: it must be above 0"));

@@ -28,8 +28,23 @@ pub fn load<C: Settings>(file: Option<&Path>, sets: &[String]) -> Result<Checked
     load_over(C::default(), file, sets)
 }
 
-/// The same over other values than the defaults, for example those of a preset.
+/// A first look at the settings, each for itself: what they are laid over, and so whether they fit together, is not
+/// known yet.
+pub fn look<C: Settings>(file: Option<&Path>, sets: &[String]) -> Result<C> {
+    let (config, settings) = overlaid(C::default(), file, sets)?;
+    match config.check_each() {
+        Ok(()) => Ok(config),
+        Err(problem) => Err(name_place(problem, &settings)),
+    }
+}
+
+/// The same as [`load`] over other values than the defaults, for example those of a preset.
 pub fn load_over<C: Settings>(base: C, file: Option<&Path>, sets: &[String]) -> Result<Checked<C>> {
+    let (config, settings) = overlaid(base, file, sets)?;
+    config.check().map_err(|problem| name_place(problem, &settings))
+}
+
+fn overlaid<C: Settings>(base: C, file: Option<&Path>, sets: &[String]) -> Result<(C, Vec<Setting>)> {
     let mut settings = file.map(of_file).transpose()?.unwrap_or_default();
     for set in sets {
         of_option(set, &mut settings)?;
@@ -45,7 +60,7 @@ pub fn load_over<C: Settings>(base: C, file: Option<&Path>, sets: &[String]) -> 
         insert(&mut merged, setting)?;
         config = C::deserialize(merged.clone()).map_err(|_| wrong(setting, &setting.key, expected))?;
     }
-    config.check().map_err(|problem| name_place(problem, &settings))
+    Ok((config, settings))
 }
 
 /// Reads a file into settings with their lines.

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 pub use help::help;
 pub use keys::{Group, Key};
-pub use load::{load, load_over};
+pub use load::{load, load_over, look};
 
 /// A configuration that TOML and `key=value` can fill in.
 pub trait Settings: Clone + Default + Serialize + DeserializeOwned {
@@ -23,6 +23,11 @@ pub trait Settings: Clone + Default + Serialize + DeserializeOwned {
     const METHOD: &'static str;
     /// Every setting with its meaning; the first group holds the ungrouped ones and has an empty name.
     const GROUPS: &'static [Group];
+
+    /// Whether every value, looked at alone, is in its range; an error names the key.
+    fn check_each(&self) -> xmc_data::Result<()> {
+        self.check_values()
+    }
 
     /// Whether every value is in its range and the values fit together; an error names the key.
     fn check_values(&self) -> xmc_data::Result<()>;

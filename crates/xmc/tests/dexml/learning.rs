@@ -6,7 +6,7 @@ use serde_json::Value;
 use xmc::events::Silent;
 use xmc::model::{Model, PredictOptions, Predictor};
 
-use crate::toy::{LABELS, World};
+use crate::toy::{LABELS, Messages, World};
 
 /// P@1 on the rows that were learned, in percent.
 fn precision(world: &World, name: &str, sets: &[&str]) -> f64 {
@@ -88,6 +88,63 @@ fn training_stops_when_there_is_no_progress_and_keeps_the_best() {
     let text = fs::read_to_string(world.out("model").join("curves.jsonl")).unwrap();
     let validations = text.lines().filter(|line| line.contains("validation")).count();
     assert!(validations < 10, "{validations}");
+}
+
+#[test]
+fn what_a_user_should_know_is_said() {
+    let world = World::new();
+    for (sets, expected) in [
+        (&["validation=0.2", "epochs=4", "swa=2"][..], "average of the last 2 epochs: nDCG@5"),
+        (
+            &["validation=0.2", "epochs=9", "swa=2", "patience=2", "lr=3", "warmup=0"],
+            "training ended early, so 0 of the last 2 epochs were averaged",
+        ),
+        (&["validation=0.001", "epochs=1"], "the parameters of the last epoch are kept"),
+    ] {
+        let messages = Messages::default();
+        world.train("model", sets, false, &messages).unwrap();
+        assert!(messages.contain(expected), "{sets:?}");
+    }
+}
+
+#[test]
+fn a_pool_of_no_more_than_k_labels_teaches_nothing_and_stops_nothing() {
+    let world = World::new();
+    // The last batch is one row, with two positives of which k are drawn.
+    for topk in ["topk=1", "topk=2", "topk=9"] {
+        let sets = ["criterion=soft-topk", "negatives=in-batch", "batch_size=159", "epochs=2", topk];
+        let messages = Messages::default();
+        world.train("model", &sets, false, &messages).unwrap();
+        assert!(messages.contain("step 1: 1 of 1 rows have no more labels"), "{topk}");
+    }
+}
+
+#[test]
+fn weights_in_several_files_are_read() {
+    let world = World::new();
+    let dir = &world.encoder;
+    fs::rename(dir.join("model.safetensors"), dir.join("part-1.safetensors")).unwrap();
+    let index = dir.join("model.safetensors.index.json");
+    fs::write(&index, r#"{ "weight_map": { "any": "part-1.safetensors" } }"#).unwrap();
+    world.train("model", &["negatives=all", "epochs=1"], false, &Silent).unwrap();
+    fs::remove_file(&index).unwrap();
+    fs::rename(dir.join("part-1.safetensors"), dir.join("pytorch_model.bin")).unwrap();
+    let message = world.train("other", &[], false, &Silent).unwrap_err().to_string();
+    assert!(message.contains("pytorch_model.bin"), "{message}");
+}
+
+#[test]
+fn an_encoder_that_does_not_fit_is_named() {
+    let world = World::new();
+    let message = || world.train("model", &[], false, &Silent).unwrap_err().to_string();
+    let path = world.encoder.join("tokenizer.json");
+    let mut tokenizer: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let vocab = tokenizer["model"]["vocab"].as_object_mut().unwrap();
+    vocab.insert("more".to_owned(), vocab.len().into());
+    fs::write(&path, tokenizer.to_string()).unwrap();
+    assert!(message().contains("files of two encoders are mixed"), "{}", message());
+    fs::remove_file(world.encoder.join("config.json")).unwrap();
+    assert!(message().contains("no config.json in it; expected a folder with"), "{}", message());
 }
 
 #[test]

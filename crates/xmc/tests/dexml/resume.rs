@@ -59,6 +59,31 @@ fn an_interrupted_training_ends_with_the_same_bits() {
 }
 
 #[test]
+fn another_path_to_the_encoder_or_rhythm_of_checkpoints_continues() {
+    let world = World::new();
+    let sets = ["epochs=2", "negatives=all", "checkpoint_minutes=0"];
+    let life = Mortal::new(3);
+    assert!(catch_unwind(AssertUnwindSafe(|| world.train("cut", &sets, false, &life))).is_err());
+    let other = format!("encoder={}/../encoder", world.encoder.display());
+    let life = Mortal::new(u64::MAX);
+    world.train("cut", &["epochs=2", "negatives=all", "checkpoint_minutes=7", &other], true, &life).unwrap();
+    assert_eq!(life.first.into_inner(), 3);
+    let manifest = std::fs::read_to_string(world.out("cut").join("model.json")).unwrap();
+    assert!(manifest.contains("/../encoder"), "{manifest}");
+}
+
+#[test]
+fn a_damaged_checkpoint_comes_with_advice() {
+    let world = World::new();
+    let sets = ["epochs=2", "negatives=all", "checkpoint_minutes=0"];
+    let life = Mortal::new(3);
+    assert!(catch_unwind(AssertUnwindSafe(|| world.train("cut", &sets, false, &life))).is_err());
+    std::fs::write(world.out("cut.run").join("train.ongoing/checkpoint.safetensors"), "junk").unwrap();
+    let message = world.train("cut", &sets, true, &Silent).unwrap_err().to_string();
+    assert!(message.contains("train.ongoing or train without --resume"), "{message}");
+}
+
+#[test]
 fn threads_do_not_change_a_bit() {
     let world = World::new();
     for kind in ["negatives=hard", "negatives=all"] {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use serde_json::{Map, json};
 use tempfile::TempDir;
@@ -83,11 +84,27 @@ pub(crate) fn encoder(dir: &Path) -> PathBuf {
     encoder
 }
 
+/// Hears what training says.
+#[derive(Default)]
+pub(crate) struct Messages(Mutex<Vec<String>>);
+
+impl Events for Messages {
+    fn message(&self, text: &str) {
+        self.0.lock().unwrap().push(text.to_owned());
+    }
+}
+
+impl Messages {
+    pub(crate) fn contain(&self, words: &str) -> bool {
+        self.0.lock().unwrap().iter().any(|message| message.contains(words))
+    }
+}
+
 /// Folders of a test.
 pub(crate) struct World {
     pub(crate) dir: TempDir,
     pub(crate) data: Dataset,
-    encoder: PathBuf,
+    pub(crate) encoder: PathBuf,
 }
 
 impl World {
@@ -110,7 +127,13 @@ impl World {
     ) -> xmc::Result<Summary> {
         let encoder = format!("encoder={}", self.encoder.display());
         let quick = ["lr=0.003", "batch_size=32", "max_len=16", "epochs=12", "dropout=false", "validation=0"];
-        let sets: Vec<String> = quick.iter().chain(sets).map(|&s| s.to_owned()).chain([encoder]).collect();
+        let sets: Vec<String> = quick
+            .iter()
+            .copied()
+            .chain([encoder.as_str()])
+            .chain(sets.iter().copied())
+            .map(str::to_owned)
+            .collect();
         let config = config::load::<DexmlConfig>(None, &sets).unwrap();
         let options = TrainOptions { seed: 3, resume, ..TrainOptions::new(self.out(name)) };
         dexml::train(&self.data, &config, &options, events)

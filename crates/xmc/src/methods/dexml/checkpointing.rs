@@ -44,15 +44,16 @@ impl Progress {
         self.best_epoch.map(|_| f64::from_bits(self.best_bits))
     }
 
-    /// Notes a validation; true if it is the best so far.
+    /// Notes a validation; true if there was no better one so far. Of equal ones the latest is kept, as it has learned
+    /// most, but only a better one is progress.
     pub(super) fn note(&mut self, epoch: usize, metric: f64) -> bool {
-        let better = self.best().is_none_or(|best| metric > best);
-        if better {
-            (self.best_epoch, self.best_bits, self.stale) = (Some(epoch), metric.to_bits(), 0);
-        } else {
-            self.stale += 1;
+        let progress = self.best().is_none_or(|best| metric > best);
+        let keep = progress || self.best() == Some(metric);
+        self.stale = if progress { 0 } else { self.stale + 1 };
+        if keep {
+            (self.best_epoch, self.best_bits) = (Some(epoch), metric.to_bits());
         }
-        better
+        keep
     }
 }
 
@@ -97,9 +98,18 @@ impl Checkpoints {
         if !path.exists() {
             return Ok(None);
         }
-        let mut saved = checkpoint::load(&path)?;
-        learner.restore(&mut saved)?;
-        serde_json::from_value(saved.meta).map(Some).map_err(|e| Error::file(&path, e.to_string()))
+        let mut read = || {
+            let mut saved = checkpoint::load(&path)?;
+            learner.restore(&mut saved)?;
+            serde_json::from_value(saved.meta).map(Some).map_err(|e| Error::file(&path, e.to_string()))
+        };
+        read().map_err(|problem| self.damaged(&problem))
+    }
+
+    /// Adds to a problem with a file what can be done about it.
+    fn damaged(&self, problem: &Error) -> Error {
+        let dir = self.dir.display();
+        Error::Mismatch(format!("{problem}; remove {dir} or train without --resume"))
     }
 
     fn path(&self) -> PathBuf {
@@ -113,7 +123,8 @@ impl Checkpoints {
 
     /// Goes back to the best parameters.
     pub(super) fn load_best(&self, learner: &mut Learner<'_>) -> Result<()> {
-        learner.set_parameters(&mut checkpoint::load(&self.best())?)
+        let mut read = || learner.set_parameters(&mut checkpoint::load(&self.best())?);
+        read().map_err(|problem| self.damaged(&problem))
     }
 
     fn best(&self) -> PathBuf {
@@ -131,7 +142,7 @@ impl Checkpoints {
 
     /// The labels mined last.
     pub(super) fn load_shortlist(&self) -> Result<Shortlist> {
-        Shortlist::load(&self.shortlist())
+        Shortlist::load(&self.shortlist()).map_err(|problem| self.damaged(&problem))
     }
 }
 
@@ -139,4 +150,21 @@ fn write(path: &Path, tensors: &[(String, &[f32])], meta: &Value) -> Result<()> 
     let tensors: Vec<(&str, &[f32])> =
         tensors.iter().map(|(name, values)| (name.as_str(), *values)).collect();
     Ok(checkpoint::save(path, &tensors, meta)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_equal_validations_the_latest_is_kept_and_is_no_progress() {
+        let mut progress = Progress::default();
+        let noted: Vec<bool> = [0.0, 0.0, 3.0, 2.0, 3.0]
+            .iter()
+            .zip(0..)
+            .map(|(&metric, epoch)| progress.note(epoch, metric))
+            .collect();
+        assert_eq!(noted, [true, true, true, false, true]);
+        assert_eq!((progress.best(), progress.best_epoch, progress.stale), (Some(3.0), Some(4), 2));
+    }
 }

@@ -67,7 +67,7 @@ pub enum Positives {
     /// All.
     #[default]
     All,
-    /// One, or k for the criterion `soft-topk`, drawn anew in every step.
+    /// One, drawn anew in every step. (`soft-topk` with a number draws that many in any case.)
     Sample,
 }
 
@@ -282,14 +282,21 @@ impl Default for DexmlConfig {
 /// More tokens than any encoder here reads.
 const MOST_TOKENS: usize = 8192;
 
+/// So many that steps can be counted.
+const MOST_EPOCHS: usize = 1_000_000;
+
 impl Settings for DexmlConfig {
     const METHOD: &'static str = "dexml";
     const GROUPS: &'static [Group] = keys::GROUPS;
 
-    fn check_values(&self) -> Result<()> {
+    fn check_each(&self) -> Result<()> {
         self.check_counts()?;
         self.check_numbers()?;
-        parse_metric(&self.metric)?;
+        parse_metric(&self.metric).map(|_| ())
+    }
+
+    fn check_values(&self) -> Result<()> {
+        self.check_each()?;
         self.check_together()
     }
 }
@@ -305,7 +312,7 @@ impl DexmlConfig {
             ("mine_after", self.mine_after, 0, usize::MAX),
             ("mine_every", self.mine_every, 1, usize::MAX),
             ("mine_top", self.mine_top, 1, usize::MAX),
-            ("epochs", self.epochs, 1, usize::MAX),
+            ("epochs", self.epochs, 1, MOST_EPOCHS),
             ("batch_size", self.batch_size, 1, usize::MAX),
             ("tokens_per_batch", self.tokens_per_batch, 1, usize::MAX),
             ("tape_tokens", self.tape_tokens, 0, usize::MAX),
@@ -356,12 +363,31 @@ impl DexmlConfig {
             let expected = format!("at most the number of epochs, {}", self.epochs);
             return Err(Error::config("swa", self.swa, expected));
         }
+        if self.negatives == Negatives::Hard && self.num_negatives > self.mine_top {
+            let expected = format!("at most mine_top, {}", self.mine_top);
+            return Err(Error::config("num_negatives", self.num_negatives, expected));
+        }
+        let decay = f64::from(self.head_lr) * f64::from(self.weight_decay);
+        if self.head == Head::Classifier && decay >= 1.0 {
+            let expected = format!("less than 1 / weight_decay, {}", 1.0 / self.weight_decay);
+            return Err(Error::config("head_lr", self.head_lr, expected));
+        }
         Ok(())
     }
 
     /// Whether the loss has a k.
     pub(super) fn uses_topk(&self) -> bool {
         self.criterion == CriterionKind::SoftTopk
+    }
+
+    /// Positives of a row that a step trains on, unless all. Of more than k no k can be on top, so soft top-k with a
+    /// number draws in any case. (spec: DEXML, 3.1)
+    pub(super) fn kept_positives(&self) -> Option<usize> {
+        match (self.positives, self.criterion) {
+            (_, CriterionKind::SoftTopk) => self.fixed_k(),
+            (Positives::All, _) => None,
+            (Positives::Sample, _) => Some(1),
+        }
     }
 
     /// k of soft top-k, unless it is the number of positives.
@@ -377,8 +403,10 @@ impl DexmlConfig {
 pub(super) fn parse_metric(metric: &str) -> Result<usize> {
     const NAMES: [&str; 9] = ["P", "nDCG", "PSP", "PSnDCG", "R", "MRR", "microF1", "macroF1", "coverage"];
     let known = metric.split_once('@').filter(|(name, _)| NAMES.contains(name));
-    match known.and_then(|(_, k)| k.parse().ok()) {
-        Some(k) if k > 0 => Ok(k),
+    // Only as a report spells it: `P@05` would never be found there.
+    let number = known.and_then(|(_, k)| Some((k, k.parse::<usize>().ok()?)));
+    match number {
+        Some((digits, k)) if k > 0 && digits == k.to_string() => Ok(k),
         _ => Err(Error::config("metric", metric, keys::METRICS)),
     }
 }
@@ -438,6 +466,9 @@ mod tests {
             "metric=P",
             "metric=Q@1",
             "metric=P@0",
+            "metric=P@07",
+            "metric=P@+7",
+            "epochs=18446744073709551615",
             "negatives=pool:0",
             "negatives=some",
             "negatives=pool",
@@ -452,7 +483,34 @@ mod tests {
         }
         let sets = ["negatives=all", "logq=true"].map(str::to_owned);
         assert!(load::<DexmlConfig>(None, &sets).unwrap_err().to_string().contains("pool:N"));
-        let sets = ["criterion=bce", "weighted=true"].map(str::to_owned);
-        assert!(load::<DexmlConfig>(None, &sets).unwrap_err().to_string().contains("bce"));
+        for (sets, named) in [
+            (["criterion=bce", "weighted=true"], "bce"),
+            (["negatives=hard", "num_negatives=101"], "at most mine_top, 100"),
+            (["head=classifier", "head_lr=200"], "`head_lr` = 200: expected less than 1 / weight_decay, 100"),
+        ] {
+            let message = load::<DexmlConfig>(None, &sets.map(str::to_owned)).unwrap_err().to_string();
+            assert!(message.contains(named), "{message}");
+        }
+    }
+
+    #[test]
+    fn soft_top_k_with_a_number_keeps_that_many_positives() {
+        let of = |sets: &[&str]| {
+            let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
+            load::<DexmlConfig>(None, &sets).unwrap().kept_positives()
+        };
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&["positives=sample"]), Some(1));
+        assert_eq!(of(&["criterion=soft-topk", "topk=3"]), Some(3));
+        assert_eq!(of(&["criterion=soft-topk", "topk=3", "positives=sample"]), Some(3));
+        assert_eq!(of(&["criterion=soft-topk", "topk=positives"]), None);
+    }
+
+    #[test]
+    fn a_first_look_does_not_compare_with_defaults() {
+        let sets = ["swa=6".to_owned()];
+        assert_eq!(crate::config::look::<DexmlConfig>(None, &sets).unwrap().swa, 6);
+        assert!(load::<DexmlConfig>(None, &sets).is_err());
+        assert!(crate::config::look::<DexmlConfig>(None, &["tau=0".to_owned()]).is_err());
     }
 }

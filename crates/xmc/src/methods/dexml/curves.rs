@@ -23,15 +23,19 @@ pub(super) struct Curves {
 }
 
 impl Curves {
-    /// Continues the file behind its first `bytes`: what a run wrote after its last checkpoint is written again.
+    /// Continues the file behind its first `bytes`, or where it ends before: what a run wrote after its last checkpoint is
+    /// written again.
     pub(super) fn open(path: &Path, bytes: u64) -> Result<Self> {
         let open = || {
             let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
-            file.set_len(bytes)?;
-            file.seek(SeekFrom::End(0))?;
-            Ok(file)
+            // Only ever shorter: what is missing would become zeros.
+            if file.metadata()?.len() > bytes {
+                file.set_len(bytes)?;
+            }
+            let bytes = file.seek(SeekFrom::End(0))?;
+            Ok((file, bytes))
         };
-        let file = open().map_err(Error::io(path))?;
+        let (file, bytes) = open().map_err(Error::io(path))?;
         Ok(Curves { path: path.to_owned(), file: BufWriter::new(file), bytes })
     }
 
@@ -43,9 +47,9 @@ impl Curves {
         self.file.write_all(&line).map_err(Error::io(&self.path))
     }
 
-    /// Hands everything to the system and returns how long the file is.
+    /// Writes everything to the disk, as a checkpoint will count on it, and returns how long the file is.
     pub(super) fn flush(&mut self) -> Result<u64> {
-        self.file.flush().map_err(Error::io(&self.path))?;
+        self.file.flush().and_then(|()| self.file.get_ref().sync_data()).map_err(Error::io(&self.path))?;
         Ok(self.bytes)
     }
 }
@@ -109,5 +113,10 @@ mod tests {
         curves.push(&[3]).unwrap();
         drop(curves);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "[1]\n[3]\n");
+        // A file that lost its end goes on there.
+        let mut curves = Curves::open(&path, 100).unwrap();
+        curves.push(&[4]).unwrap();
+        assert_eq!(curves.flush().unwrap(), 12);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "[1]\n[3]\n[4]\n");
     }
 }

@@ -2,13 +2,16 @@
 //!
 //! ```text
 //! tokens of a step      those of its rows and of the names in its pool
-//! operations            6 for each parameter and token: 2 forward, 4 backward; 8 where tokens pass twice
-//! memory                what the process has after the micro-batch; gradients and both moments of AdamW; what the
-//!                       encoder remembers of a step (the input of every layer) and works with in one layer; the
-//!                       embeddings of a step with their gradients
-//!
-//! Measured with MiniLM-L6, 20,900 tokens a step: 1.0 GB said, 1.3 GB taken.
+//! operations            6 for each weight of the layers and token: 2 forward, 4 backward; 8 where tokens pass twice;
+//!                       8 for each value of a text and label that meet in the loss
+//! time                  that of the operations at the speed of the micro-batch; AdamW reads and writes 28 bytes for
+//!                       each parameter
+//! memory                what the process has after the micro-batch; gradients, both moments of AdamW and the average;
+//!                       and the larger of a step (the input of every layer, what one layer works with, embeddings with
+//!                       their gradients) and a search (the embeddings of all labels, twice)
 //! ```
+//!
+//! What an allocator holds back is left out: a process takes some more.
 
 use std::time::Instant;
 
@@ -24,6 +27,8 @@ use crate::memory;
 
 /// Work of a training.
 struct Work {
+    /// Rows of a step.
+    rows: f64,
     /// Tokens of a step.
     tokens: f64,
     /// Labels of a step.
@@ -32,34 +37,26 @@ struct Work {
     scored: f64,
 }
 
+/// Bytes that AdamW moves for a parameter (it, its gradient and both moments; all but the gradient also back), and that
+/// a usual memory moves in a second.
+const ADAMW_BYTES: f64 = 28.0;
+const BYTES_PER_SECOND: f64 = 1e10;
+
 /// Says what is ahead; refuses what does not fit into the memory allowed.
 pub(super) fn announce(task: &Task<'_>, learner: &Learner<'_>, sampler: &Sampler) -> Result<()> {
     let Task { config, events, options, .. } = *task;
     let work = work(task, sampler);
-    let (seconds, parameters) = (seconds_per_token(task, learner)?, learner.tower().layout().len() as f64);
-    let again = (work.tokens - config.tape_tokens as f64).max(0.0) / work.tokens.max(1.0);
-    // A second forward pass is a third of forward and backward.
-    let per_step = work.tokens * (1.0 + again / 3.0) * seconds;
-    let total = per_step * task.steps() as f64 + work.scored * seconds / 3.0;
-    let operations = 6.0 * parameters * work.tokens * (1.0 + again / 3.0) * task.steps() as f64;
-    let held = 3.0 * parameters + 4.0 * work.labels * learner.tower().dim() as f64;
-    let shape = learner.tower().transformer_config();
-    let taped = work.tokens.min((config.tape_tokens + config.tokens_per_batch) as f64);
-    let tape = taped * ((shape.layers + 1) * shape.hidden) as f64;
-    // What is laid out for the products of one layer, of the largest micro-batch.
-    let layer =
-        work.tokens.min(config.tokens_per_batch as f64) * (6 * shape.hidden + 2 * shape.intermediate) as f64;
-    let bytes = memory::peak() + 4 * (held + tape + layer) as u64;
+    let (total, operations) = time(task, learner, &work)?;
+    let bytes = memory::peak() + bytes(task, learner, &work);
     events.message(&format!(
-        "{} rows, {} labels, {} parameters; a step has {:.0} tokens and {:.0} labels, an epoch {} steps and {:.1} \
-         million tokens",
+        "{} rows, {} labels, {} parameters; a step has {:.0} tokens and {:.0} labels, an epoch {} steps and {} tokens",
         task.split.learn.len(),
         task.data.labels.len(),
-        parameters,
+        learner.tower().layout().len(),
         work.tokens,
         work.labels,
         task.batches(),
-        work.tokens * task.batches() as f64 / 1e6
+        count(work.tokens * task.batches() as f64)
     ));
     events.message(&format!(
         "{} epochs: about {} ({:.1e} operations), {} of memory",
@@ -78,6 +75,40 @@ pub(super) fn announce(task: &Task<'_>, learner: &Learner<'_>, sampler: &Sampler
         }),
         _ => Ok(()),
     }
+}
+
+/// Seconds and operations of the whole training.
+fn time(task: &Task<'_>, learner: &Learner<'_>, work: &Work) -> Result<(f64, f64)> {
+    let (seconds, parameters) = (seconds_per_token(task, learner)?, learner.tower().layout().len() as f64);
+    let shape = learner.tower().transformer_config();
+    let weights = (shape.layers * shape.hidden * (4 * shape.hidden + 2 * shape.intermediate)) as f64;
+    let again = (work.tokens - task.config.tape_tokens as f64).max(0.0) / work.tokens.max(1.0);
+    // A second forward pass is a third of forward and backward.
+    let encoder = 6.0 * weights * work.tokens * (1.0 + again / 3.0);
+    let loss = 8.0 * work.rows * work.labels * learner.tower().dim() as f64;
+    let per_operation = seconds / (6.0 * weights).max(1.0);
+    let step = (encoder + loss) * per_operation + ADAMW_BYTES * parameters / BYTES_PER_SECOND;
+    let steps = task.steps() as f64;
+    Ok((step * steps + work.scored * seconds / 3.0, (encoder + loss) * steps))
+}
+
+/// Bytes that training takes beyond what the process has.
+fn bytes(task: &Task<'_>, learner: &Learner<'_>, work: &Work) -> u64 {
+    let (config, tower) = (task.config, learner.tower());
+    let (parameters, dim) = (tower.layout().len() as f64, tower.dim() as f64);
+    let all = task.data.labels.len() as f64 * (dim + 1.0);
+    let head = if config.head == Head::Classifier { all } else { 0.0 };
+    let averages = if config.swa > 0 { parameters + head } else { 0.0 };
+    let held = 3.0 * parameters + 2.0 * head + averages;
+    let shape = tower.transformer_config();
+    let taped = work.tokens.min((config.tape_tokens + config.tokens_per_batch) as f64);
+    let tape = taped * ((shape.layers + 1) * shape.hidden) as f64;
+    // What is laid out for the products of one layer, of the largest micro-batch.
+    let layer =
+        work.tokens.min(config.tokens_per_batch as f64) * (6 * shape.hidden + 2 * shape.intermediate) as f64;
+    let step = tape + layer + 4.0 * work.labels * dim;
+    let search = if work.scored > 0.0 { 2.0 * all } else { 0.0 };
+    4 * (held + step.max(search)) as u64
 }
 
 /// Counts tokens, the pool of the first step standing for all.
@@ -101,6 +132,7 @@ fn work(task: &Task<'_>, sampler: &Sampler) -> Work {
     };
     let once = |rows: usize| rows as f64 * mean + names_of(tokens.labels.total());
     Work {
+        rows: rows.len() as f64,
         tokens: rows.len() as f64 * mean + names_of(names),
         labels: count as f64,
         scored: validations as f64 * once(split.validate.len()) + minings as f64 * once(split.learn.len()),
@@ -122,6 +154,15 @@ fn seconds_per_token(task: &Task<'_>, learner: &Learner<'_>) -> Result<f64> {
     Ok(start.elapsed().as_secs_f64() / batch.tokens().max(1) as f64)
 }
 
+/// `830 thousand` or `2.4 million`.
+fn count(tokens: f64) -> String {
+    match tokens {
+        ..1e3 => format!("{tokens:.0}"),
+        ..1e6 => format!("{:.0} thousand", tokens / 1e3),
+        _ => format!("{:.1} million", tokens / 1e6),
+    }
+}
+
 /// `4000` to `1 h 7 min`.
 fn duration(seconds: f64) -> String {
     let minutes = (seconds / 60.0).round() as u64;
@@ -137,7 +178,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_said_in_words() {
+    fn counts_and_durations_are_said_in_words() {
+        assert_eq!([80.0, 41_300.0, 2.44e6].map(count), ["80", "41 thousand", "2.4 million"]);
         assert_eq!([12.0, 95.0, 4000.0].map(duration), ["12 s", "2 min", "1 h 7 min"]);
     }
 }

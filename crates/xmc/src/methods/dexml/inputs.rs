@@ -1,5 +1,6 @@
 //! What does training read? Texts and label names as token ids, and rows set apart for validation.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use xmc_data::LabelSet;
@@ -11,6 +12,7 @@ use xmc_nn::transformer::Config;
 
 use super::config::{DexmlConfig, Head};
 use super::random::{Draws, Purpose};
+use crate::encoder::{check_vocabulary, require_folder};
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::run::Artifact;
@@ -31,8 +33,11 @@ impl TokenSets {
         labels: &LabelSet,
         config: &DexmlConfig,
     ) -> Result<Self> {
-        let most = Config::open(&encoder.join("config.json"))?.max_positions();
-        let rows = Tokenizer::open(encoder, config.max_len.min(most))?.encode(texts)?;
+        let transformer = Config::open(&encoder.join("config.json"))?;
+        let most = transformer.max_positions();
+        let tokenizer = Tokenizer::open(encoder, config.max_len.min(most))?;
+        check_vocabulary(encoder, &tokenizer, &transformer)?;
+        let rows = tokenizer.encode(texts)?;
         let labels = Tokenizer::open(encoder, config.label_max_len.min(most))?.encode(labels.names())?;
         Ok(TokenSets { rows, labels })
     }
@@ -56,6 +61,7 @@ pub(super) fn required<'a>(data: &'a Dataset, config: &'a DexmlConfig) -> Result
         Error::from(xmc_data::Error::config("encoder", "nothing", expected))
     };
     let encoder = config.encoder.as_deref().ok_or_else(unset)?;
+    require_folder(encoder)?;
     let no_texts =
         || Error::file(&data.path, "no texts for the training rows: DEXML reads texts, not features");
     let texts = data.train.texts.as_ref().ok_or_else(no_texts)?;
@@ -83,7 +89,7 @@ pub(super) fn check_names(labels: &LabelSet, config: &DexmlConfig, events: &dyn 
     if empty > 0 {
         events.message(&format!("{empty} labels have an empty name: the encoder cannot tell them apart"));
     }
-    let repeated = labels.repeated() - empty.saturating_sub(1);
+    let repeated = labels.repeated().saturating_sub(empty.saturating_sub(1));
     if repeated > 0 {
         events.message(&format!(
             "{repeated} label names occur more than once: labels of one name always score the same"
@@ -104,8 +110,9 @@ pub(super) struct Split {
 }
 
 impl Split {
-    /// Draws the rows that validate; at least one row always trains.
-    pub(super) fn new(y: &Csr, config: &DexmlConfig, seed: u64) -> Result<Self> {
+    /// Draws the rows that validate; at least one row always trains. Rows of the same text stay together: a text that
+    /// was learned by heart says nothing about others.
+    pub(super) fn new(y: &Csr, texts: &Strings, config: &DexmlConfig, seed: u64) -> Result<Self> {
         let mut rows: Vec<u32> = (0..y.rows() as u32).filter(|&i| !y.row(i as usize).is_empty()).collect();
         let unlabelled = y.rows() - rows.len();
         if rows.is_empty() {
@@ -114,11 +121,33 @@ impl Split {
         let share = (f64::from(config.validation) * rows.len() as f64).round() as usize;
         let set_apart = share.min(config.validation_rows).min(rows.len() - 1);
         Draws::new(seed, Purpose::Split, 0).shuffle(&mut rows);
-        let mut learn = rows.split_off(set_apart);
+        let (mut validate, mut learn) = divide(&rows, texts, set_apart);
         learn.sort_unstable();
-        rows.sort_unstable();
-        Ok(Split { learn, validate: rows, unlabelled })
+        validate.sort_unstable();
+        Ok(Split { learn, validate, unlabelled })
     }
+}
+
+/// The first of `rows` by text, up to `count` of them, and the others: a text goes with all its rows, or stays if they
+/// are too many.
+fn divide(rows: &[u32], texts: &Strings, count: usize) -> (Vec<u32>, Vec<u32>) {
+    if count == 0 {
+        return (Vec::new(), rows.to_vec());
+    }
+    let mut sizes: HashMap<&str, usize> = HashMap::with_capacity(rows.len());
+    for &row in rows {
+        *sizes.entry(texts.get(row as usize)).or_default() += 1;
+    }
+    let (mut left, mut chosen) = (count, HashMap::new());
+    rows.iter().partition(|&&row| {
+        let text = texts.get(row as usize);
+        *chosen.entry(text).or_insert_with(|| {
+            let size = sizes.get(text).copied().unwrap_or(0);
+            let fits = size <= left;
+            left -= if fits { size } else { 0 };
+            fits
+        })
+    })
 }
 
 #[cfg(test)]
@@ -140,17 +169,33 @@ mod tests {
     fn a_split_takes_every_labelled_row_once() {
         let y = Csr::new(5, 2, vec![0, 1, 1, 2, 3, 4], vec![0, 1, 0, 1], vec![1.0; 4]).unwrap();
         let config = DexmlConfig { validation: 0.25, ..DexmlConfig::default() };
-        let split = Split::new(&y, &config, 1).unwrap();
+        let texts = Strings::new(["a", "b", "c", "d", "e"]);
+        let split = Split::new(&y, &texts, &config, 1).unwrap();
         assert_eq!((split.learn.len(), split.validate.len(), split.unlabelled), (3, 1, 1));
         let mut all = [split.learn.clone(), split.validate.clone()].concat();
         all.sort_unstable();
         assert_eq!(all, [0, 2, 3, 4]);
-        assert_eq!(Split::new(&y, &config, 1).unwrap(), split);
+        assert_eq!(Split::new(&y, &texts, &config, 1).unwrap(), split);
         let capped = DexmlConfig { validation: 0.9, validation_rows: 2, ..DexmlConfig::default() };
-        assert_eq!(Split::new(&y, &capped, 1).unwrap().validate.len(), 2);
+        assert_eq!(Split::new(&y, &texts, &capped, 1).unwrap().validate.len(), 2);
         let none = DexmlConfig { validation: 0.0, ..DexmlConfig::default() };
-        assert!(Split::new(&y, &none, 1).unwrap().validate.is_empty());
-        assert!(Split::new(&Csr::empty(3, 2), &none, 1).is_err());
+        assert!(Split::new(&y, &texts, &none, 1).unwrap().validate.is_empty());
+        assert!(Split::new(&Csr::empty(3, 2), &texts, &none, 1).is_err());
+    }
+
+    #[test]
+    fn rows_of_one_text_are_not_divided() {
+        let rows = 60;
+        let indptr: Vec<u64> = (0..=rows as u64).collect();
+        let y = Csr::new(rows, 1, indptr, vec![0; rows], vec![1.0; rows]).unwrap();
+        let texts = Strings::new((0..rows).map(|i| format!("text {}", i % 20)));
+        let config = DexmlConfig { validation: 0.3, ..DexmlConfig::default() };
+        let split = Split::new(&y, &texts, &config, 1).unwrap();
+        assert_eq!((split.validate.len(), split.learn.len()), (18, 42));
+        assert!(split.validate.iter().all(|v| split.learn.iter().all(|l| l % 20 != v % 20)));
+        // One text for all: nothing can be set apart.
+        let same = Strings::new((0..rows).map(|_| "text"));
+        assert!(Split::new(&y, &same, &config, 1).unwrap().validate.is_empty());
     }
 
     #[test]
@@ -165,6 +210,8 @@ mod tests {
         assert!(!said(&["", " "]).0);
         assert!(said(&["sea", "", ""]).1.starts_with("2 labels have an empty name"));
         assert!(!said(&["sea", "", ""]).1.contains("more than once"));
+        // Two names that are empty to a reader, and different ones.
+        assert!(said(&["sea", "", "\u{a0}"]).1.starts_with("2 labels have an empty name"));
         assert!(said(&["sea", "sea"]).1.starts_with("1 label names occur more than once"));
     }
 }

@@ -73,7 +73,7 @@ const LOSS: Group = Group {
         ),
         key(
             "positives",
-            "Positives of a row in a step: all, or a sample of one (topk of them for soft-topk).",
+            "Positives of a row in a step: all, or a sample of one. soft-topk with a number samples that many in any case.",
             "\"all\" or \"sample\"",
         ),
         key("weighted", "Weigh every positive by its value in Y; not for bce.", ON_OFF),
@@ -112,7 +112,7 @@ const NEGATIVES: Group = Group {
             "a whole number",
         ),
         key("mine_every", "Epochs from one mining to the next.", COUNT),
-        key("mine_top", "Labels looked up for every row when mining; its positives are then removed.", COUNT),
+        key("mine_top", "Labels looked up for every row when mining, beside its positives.", COUNT),
     ],
 };
 

@@ -3,7 +3,7 @@
 use xmc_nn::Tensor;
 use xmc_nn::checkpoint::Checkpoint;
 use xmc_nn::dropout::DropoutKey;
-use xmc_nn::loss::{Criterion, K, LossOptions, Targets, loss};
+use xmc_nn::loss::{Criterion, K, LossOptions, Targets, loss_into};
 use xmc_nn::optim::{AdamW, AdamWConfig, LearningRate, Swa, clip_scale, global_norm};
 use xmc_nn::tower::Tower;
 
@@ -31,6 +31,8 @@ pub(super) struct Learner<'a> {
     averages: Averages,
     /// Of the encoder's parameters; zero between steps.
     grads: Vec<f32>,
+    /// Memory for the gradient of the labels, used again by the next step.
+    dy: Tensor,
 }
 
 /// Means of parameters at the ends of the last epochs; empty unless asked for.
@@ -48,6 +50,16 @@ pub(super) struct StepReport {
     pub(super) norm: f64,
     /// Tokens of its texts and label names.
     pub(super) tokens: u64,
+    /// Rows with no more labels to choose from than the k of soft top-k: they teach nothing.
+    pub(super) saturated: usize,
+}
+
+/// What the backward pass of a step leaves behind, beside the gradient of the encoder.
+struct Backward {
+    loss: f64,
+    head: Option<RowGradients>,
+    tokens: u64,
+    saturated: usize,
 }
 
 /// The labels of a step: those of the encoder go back through it, those of a head do not.
@@ -77,7 +89,7 @@ impl<'a> Learner<'a> {
         seed: u64,
     ) -> Self {
         let adam = AdamWConfig { weight_decay: f64::from(config.weight_decay), ..AdamWConfig::default() };
-        let warmup = f64::from(config.warmup);
+        let warmup = decimal(config.warmup);
         let rate = |lr: f32| LearningRate::new(config.schedule, f64::from(lr), warmup, steps);
         let head =
             (config.head == Head::Classifier).then(|| Classifier::new(num_labels, tower.dim(), adam, seed));
@@ -99,6 +111,7 @@ impl<'a> Learner<'a> {
                 head: Swa::new(averaged(head_len)),
             },
             grads: vec![0.0; tower.layout().len()],
+            dy: Tensor::zeros(0, 0, tower.device()),
             tower,
         }
     }
@@ -111,7 +124,7 @@ impl<'a> Learner<'a> {
         pool: &Pool,
         targets: &Targets,
     ) -> Result<StepReport> {
-        let (loss, head, tokens) = self.gradients(step, rows, pool, targets)?;
+        let Backward { loss, head, tokens, saturated } = self.gradients(step, rows, pool, targets)?;
         let head_norm = head.as_ref().map_or(0.0, |head| global_norm(&head.values));
         let norm = global_norm(&self.grads).hypot(head_norm);
         let clip = f64::from(self.config.clip);
@@ -124,17 +137,11 @@ impl<'a> Learner<'a> {
                 classifier.step(head, self.head_rate.lr_at(step), scale)?;
             }
         }
-        Ok(StepReport { loss, lr, norm, tokens })
+        Ok(StepReport { loss, lr, norm, tokens, saturated })
     }
 
-    /// Adds the gradient of a step to `grads` and returns the loss, the gradient of the head, and the number of tokens.
-    fn gradients(
-        &mut self,
-        step: u64,
-        rows: &[u32],
-        pool: &Pool,
-        targets: &Targets,
-    ) -> Result<(f64, Option<RowGradients>, u64)> {
+    /// Adds the gradient of a step to `grads`.
+    fn gradients(&mut self, step: u64, rows: &[u32], pool: &Pool, targets: &Targets) -> Result<Backward> {
         let config = self.config;
         let key = config.dropout.then_some(DropoutKey { seed: self.seed, step, part: 0 });
         let mut cache = GradientCache::new(&self.tower, config.tokens_per_batch, config.tape_tokens, key);
@@ -155,8 +162,9 @@ impl<'a> Learner<'a> {
         };
 
         // All scores, one block of labels after the other, and what the loss makes of them.
-        let options = LossOptions { criterion: within(self.options.criterion, ids.len()), ..self.options };
-        let result = loss(&x.values, y.values(), offset.as_deref(), &pool.targets(targets), &options)?;
+        let dy = std::mem::replace(&mut self.dy, Tensor::zeros(0, 0, self.tower.device()));
+        let targets = pool.targets(targets);
+        let result = loss_into(&x.values, y.values(), offset.as_deref(), &targets, &self.options, dy)?;
 
         // Back through the encoder.
         cache.backward(x, &result.dx, &mut self.grads)?;
@@ -171,7 +179,8 @@ impl<'a> Learner<'a> {
             }
             (Labels::Weights(_), None) => None,
         };
-        Ok((result.loss, head, tokens))
+        self.dy = result.dy;
+        Ok(Backward { loss: result.loss, head, tokens, saturated: result.saturated })
     }
 
     /// The encoder.
@@ -211,16 +220,17 @@ impl<'a> Learner<'a> {
         Ok(self.averages.tower.update(self.tower.params())?)
     }
 
-    /// Replaces the parameters by their average; false if there is none.
-    pub(super) fn use_average(&mut self) -> Result<bool> {
-        if self.averages.tower.updates() == 0 {
-            return Ok(false);
+    /// Replaces the parameters by their average and returns of how many epochs it is; `None` if there is none.
+    pub(super) fn use_average(&mut self) -> Result<Option<u32>> {
+        let epochs = self.averages.tower.updates();
+        if epochs == 0 {
+            return Ok(None);
         }
         self.tower.set_params(self.averages.tower.average())?;
         if let Some(classifier) = &mut self.classifier {
             classifier.set_weights(self.averages.head.average())?;
         }
-        Ok(true)
+        Ok(Some(epochs))
     }
 
     /// What predicts, by name: the parameters of the encoder and of the head.
@@ -289,12 +299,7 @@ fn loss_options(config: &DexmlConfig) -> LossOptions {
     LossOptions { precision: precision(config.precision), ..LossOptions::new(criterion, config.tau) }
 }
 
-/// k of soft top-k must leave a label over, also in a small pool.
-fn within(criterion: Criterion, labels: usize) -> Criterion {
-    match criterion {
-        Criterion::SoftTopK { k: K::Fixed(k), alpha } if labels > 1 => {
-            Criterion::SoftTopK { k: K::Fixed(k.min(labels - 1)), alpha }
-        }
-        other => other,
-    }
+/// The number that a person wrote: 0.06 as f32 is a little less, and 0.06 of 50 steps would be 2.
+fn decimal(x: f32) -> f64 {
+    x.to_string().parse().unwrap_or(f64::from(x))
 }

@@ -22,7 +22,7 @@ pub(super) struct Shortlist {
     /// Ids of the rows, rising.
     rows: Vec<u32>,
     /// Labels of row i are `labels[indptr[i]..indptr[i + 1]]`.
-    indptr: Vec<u32>,
+    indptr: Vec<u64>,
     labels: Vec<u32>,
 }
 
@@ -32,7 +32,7 @@ impl Shortlist {
         let mut list = Shortlist { rows, indptr: vec![0], labels: Vec::new() };
         for labels in labels {
             list.labels.extend(labels);
-            list.indptr.push(list.labels.len() as u32);
+            list.indptr.push(list.labels.len() as u64);
         }
         list
     }
@@ -47,7 +47,7 @@ impl Shortlist {
     /// `count` different labels of each of `rows`, or all it has.
     pub(super) fn draw(&self, rows: &[u32], count: usize, seed: u64, step: u64) -> Vec<u32> {
         let mut draws = Draws::new(seed, Purpose::Mined, step);
-        let mut drawn = Vec::with_capacity(rows.len() * count);
+        let mut drawn = Vec::new();
         for &row in rows {
             let labels = self.of(row);
             drawn.extend(draws.distinct(count, labels.len()).iter().map(|&i| labels[i as usize]));
@@ -57,8 +57,11 @@ impl Shortlist {
 
     /// Writes it as one file.
     pub(super) fn save(&self, path: &Path) -> Result<()> {
-        let parts = [("rows", &self.rows), ("indptr", &self.indptr), ("labels", &self.labels)];
-        let parts = parts.map(|(name, ids)| (name, bytemuck::cast_slice(ids.as_slice())));
+        let parts = [
+            ("rows", bytemuck::cast_slice(&self.rows)),
+            ("indptr", bytemuck::cast_slice(&self.indptr)),
+            ("labels", bytemuck::cast_slice(&self.labels)),
+        ];
         Ok(checkpoint::save(path, &parts, &serde_json::Value::Null)?)
     }
 
@@ -69,7 +72,10 @@ impl Shortlist {
             let values = saved.take(name).ok_or_else(|| Error::file(path, format!("no `{name}` in it")))?;
             Ok::<_, Error>(values.into_iter().map(f32::to_bits).collect::<Vec<u32>>())
         };
-        let list = Shortlist { rows: part("rows")?, indptr: part("indptr")?, labels: part("labels")? };
+        // Numbers of 64 bits stand as pairs of 32.
+        let indptr = part("indptr")?;
+        let indptr = indptr.as_chunks::<2>().0.iter().map(|&pair| bytemuck::cast(pair)).collect();
+        let list = Shortlist { rows: part("rows")?, indptr, labels: part("labels")? };
         let sound = list.indptr.len() == list.rows.len() + 1
             && list.indptr.is_sorted()
             && list.indptr.last().map(|&end| end as usize) == Some(list.labels.len());
@@ -84,7 +90,7 @@ pub(super) fn mine(scorer: &Scorer<'_>, data: &Dataset, learn: &[u32], top: usiz
     for rows in learn.chunks(ROWS) {
         let (positives, pairs) = (data.train.y.select_rows(rows), filter_of(&data.train.filter, rows));
         let filter = Filter::pairs(&pairs).and_rows(&positives);
-        let best = search(&scorer.rows(rows)?, &labels, top, &filter)?;
+        let best = search(&scorer.rows(rows)?, &labels, top.min(labels.rows()), &filter)?;
         found
             .extend((0..rows.len()).map(|i| best.row(i).iter().map(|&(label, _)| label).collect::<Vec<_>>()));
     }

@@ -26,6 +26,7 @@ mod training;
 mod validation;
 
 use xmc_data::dataset::Dataset;
+use xmc_nn::hf::weights::Weights;
 
 pub use config::{
     CriterionKind, DexmlConfig, Head, Negatives, OfPositives, PoolBy, PoolingKind, Positives,
@@ -58,14 +59,14 @@ pub fn train(
     let (encoder, texts) = required(data, config)?;
     check_names(&data.labels, config, events)?;
     let identity = identity(data, config, options.seed)?;
-    let mut run = Run::start(&options.out, &identity, options.resume, events)?;
+    let mut run = Run::start(&options.out, &resumable(&identity), options.resume, events)?;
 
     // Texts and label names to token ids, once; kept in files and mapped.
     drop(run.stage("tokens", || TokenSets::read(encoder, texts, &data.labels, config))?);
     let tokens = TokenSets::load(&run.stage_dir("tokens"))?;
 
     // Rows that train, and rows that find the best epoch.
-    let split = Split::new(&data.train.y, config, options.seed)?;
+    let split = Split::new(&data.train.y, texts, config, options.seed)?;
     if split.unlabelled > 0 {
         events.message(&format!("{} training rows have no label and take no part", split.unlabelled));
     }
@@ -96,13 +97,24 @@ pub fn train(
     Ok(Summary { stages: run.succeed()?, model_bytes: manifest.bytes(), metrics })
 }
 
-/// What must not change between the two halves of an interrupted run.
+/// What must not change between the two halves of an interrupted run: what the encoder holds but not where it lies,
+/// and not how often the run is saved.
+fn resumable(identity: &Identity) -> Identity {
+    let mut identity = identity.clone();
+    if let Some(config) = identity.config.as_object_mut() {
+        config.retain(|key, _| key != "encoder" && key != "checkpoint_minutes");
+    }
+    identity
+}
+
+/// What the model is made from.
 fn identity(data: &Dataset, config: &DexmlConfig, seed: u64) -> Result<Identity> {
     let mut print = Fingerprint::of(data);
     print.pairs(&data.train.filter);
     if let Some(encoder) = &config.encoder {
-        for name in ["config.json", "model.safetensors"] {
-            print.file(&encoder.join(name))?;
+        print.file(&encoder.join("config.json"))?;
+        for file in Weights::open(encoder)?.files() {
+            print.file(file)?;
         }
         // One of them is enough; opening the tokenizer says so if there is none.
         for path in ["tokenizer.json", "vocab.txt"].map(|name| encoder.join(name)) {

@@ -17,6 +17,7 @@ use xmc_nn::tower::{Pooling, TowerConfig};
 use xmc_nn::{Device, Precision, Tensor};
 
 use super::config::{DexmlConfig, Head, PoolingKind};
+use super::scoring::with_one;
 use crate::encoder::Encoder;
 use crate::error::{Error, Result};
 use crate::index::{Filter, LabelEmbeddings, search};
@@ -133,12 +134,10 @@ impl Dexml {
 
     /// Embeddings `[n, d]` as rows of label vectors see them.
     fn queries(&self, x: Tensor) -> Result<Tensor> {
-        if self.head == Head::LabelText {
-            return Ok(x);
+        match self.head {
+            Head::LabelText => Ok(x),
+            Head::Classifier => with_one(&x),
         }
-        let (n, d, device) = (x.rows(), x.cols(), x.device());
-        let values = x.host().chunks_exact(d).flat_map(|row| row.iter().copied().chain([1.0])).collect();
-        Ok(Tensor::from_host(n, d + 1, values, device)?)
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) struct Sampler {
     seed: u64,
     /// Rows of a batch.
     batch_size: usize,
-    /// Share of the learning rows that have a label, `[L]`.
+    /// Chance that a learning row keeps a label in a step, `[L]`; empty where nothing is corrected by it.
     share: Vec<f32>,
     /// Sums of (positives + 1) up to and with each label, `[L]`; empty for uniform draws.
     cumulative: Vec<u64>,
@@ -68,7 +68,6 @@ impl Sampler {
         for &row in learn {
             y.row(row as usize).indices.iter().for_each(|&label| counts[label as usize] += 1);
         }
-        let share = counts.iter().map(|&count| count as f32 / learn.len().max(1) as f32).collect();
         let cumulative = match config.pool_by {
             PoolBy::Uniform => Vec::new(),
             PoolBy::Frequency => counts
@@ -86,7 +85,7 @@ impl Sampler {
             num_labels: y.cols(),
             seed,
             batch_size: config.batch_size.min(learn.len()),
-            share,
+            share: if config.logq { share(config, y, learn) } else { Vec::new() },
             cumulative,
         }
     }
@@ -117,8 +116,9 @@ impl Sampler {
         Pool { labels: Some(labels), offset }
     }
 
-    /// `n` labels: different ones if all are alike, else with repetitions.
+    /// `n` labels, or as many as there are: different ones if all are alike, else with repetitions.
     fn random(&self, step: u64, n: usize) -> Vec<u32> {
+        let n = n.min(self.num_labels);
         let mut draws = Draws::new(self.seed, Purpose::Pool, step);
         match self.cumulative.last() {
             None => draws.distinct(n, self.num_labels),
@@ -131,7 +131,7 @@ impl Sampler {
         }
     }
 
-    /// The chance of a label to be in a pool: 1 - (not drawn) (no positive of any row of the batch).
+    /// The chance of a label to be in a pool: 1 - (not drawn) (kept by no row of the batch).
     fn chance(&self, label: u32) -> f32 {
         let Negatives::Pool(n) = self.negatives else { return 1.0 };
         let l = label as usize;
@@ -147,10 +147,28 @@ impl Sampler {
     }
 }
 
+/// Mean chance of the rows `learn` of `y` to keep each label, `[L]`: k of a row's positives are drawn in proportion to
+/// their values, so about min(1, k value / sum), exact for k = 1 and for equal values.
+fn share(config: &DexmlConfig, y: &Csr, learn: &[u32]) -> Vec<f32> {
+    let mut share = vec![0.0; y.cols()];
+    let kept = config.kept_positives();
+    for &row in learn {
+        let row = y.row(row as usize);
+        let sum: f32 = row.values.iter().sum();
+        for (label, value) in row.iter() {
+            share[label as usize] +=
+                kept.map_or(1.0, |k| (k as f32 * value / sum.max(f32::MIN_POSITIVE)).clamp(0.0, 1.0));
+        }
+    }
+    let n = learn.len().max(1) as f32;
+    share.into_iter().map(|sum: f32| (sum / n).min(1.0)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use serde::Deserialize;
 
+    use super::super::config::{CriterionKind, Positives, TopkSize};
     use super::*;
 
     #[derive(Deserialize)]
@@ -219,11 +237,20 @@ mod tests {
 
     #[test]
     fn the_correction_is_the_logarithm_of_how_often_a_label_is_in_the_pool() {
-        let rows: Vec<Vec<u32>> = (0..40).map(|i| vec![if i < 10 { 0 } else { 1 + i % 9 }]).collect();
+        let rows: Vec<Vec<u32>> =
+            (0..40).map(|i| vec![if i < 10 { 0 } else { 1 + i % 9 }, 10 + i % 2, 12, 13]).collect();
         let y = matrix(&rows, 60);
         let learn: Vec<u32> = (0..40).collect();
-        for pool_by in [PoolBy::Uniform, PoolBy::Frequency] {
-            let config = DexmlConfig { pool_by, logq: true, batch_size: 4, ..config("pool:12") };
+        let kinds = [
+            (PoolBy::Uniform, CriterionKind::DecoupledSoftmax, Positives::All),
+            (PoolBy::Frequency, CriterionKind::DecoupledSoftmax, Positives::All),
+            (PoolBy::Uniform, CriterionKind::DecoupledSoftmax, Positives::Sample),
+            (PoolBy::Uniform, CriterionKind::SoftTopk, Positives::All),
+        ];
+        for (pool_by, criterion, positives) in kinds {
+            let topk = TopkSize::Fixed(2);
+            let config = DexmlConfig { criterion, positives, topk, pool_by, ..config("pool:12") };
+            let config = DexmlConfig { logq: true, batch_size: 4, ..config };
             let sampler = Sampler::new(&config, &y, &learn, 7);
             let (mut seen, mut corrected) = ([0.0; 60], [0.0; 60]);
             let steps = 4000;
@@ -232,14 +259,18 @@ mod tests {
                 Draws::new(7, Purpose::Order, step).shuffle(&mut batch);
                 batch.truncate(4);
                 batch.sort_unstable();
-                let pool = sampler.draw(step, &batch, &Targets::from_csr(&y, &batch, false), None);
+                let mut targets = Targets::from_csr(&y, &batch, false);
+                if let Some(count) = config.kept_positives() {
+                    targets.sample(count, 7, step, &batch).unwrap();
+                }
+                let pool = sampler.draw(step, &batch, &targets, None);
                 for (label, offset) in pool.labels.unwrap().into_iter().zip(pool.offset.unwrap()) {
                     seen[label as usize] += 1.0 / steps as f32;
                     corrected[label as usize] = (-offset).exp();
                 }
             }
             for (label, (seen, corrected)) in seen.iter().zip(&corrected).enumerate() {
-                assert!((seen - corrected).abs() < 0.05, "{pool_by:?}, label {label}: {seen} {corrected}");
+                assert!((seen - corrected).abs() < 0.05, "{config:?}, label {label}: {seen} {corrected}");
             }
         }
     }

@@ -44,7 +44,8 @@ pub struct Scale {
     pub rows: usize,
     /// Labels L.
     pub labels: usize,
-    /// Bytes that 19 of 20 texts do not exceed.
+    /// Length that 19 of 20 texts do not exceed, in bytes; a character beyond ASCII counts as four, as it often is a
+    /// token of its own.
     pub text_bytes: usize,
     /// The same of label names.
     pub label_bytes: usize,
@@ -65,7 +66,7 @@ impl Scale {
         let nearly_longest = |texts: &xmc_data::Strings| {
             let step = texts.len().div_ceil(SAMPLE).max(1);
             let mut lengths: Vec<usize> =
-                (0..texts.len()).step_by(step).map(|i| texts.get(i).len()).collect();
+                (0..texts.len()).step_by(step).map(|i| length(texts.get(i))).collect();
             lengths.sort_unstable();
             lengths.get(lengths.len() * 19 / 20).copied().unwrap_or(0)
         };
@@ -76,6 +77,11 @@ impl Scale {
             label_bytes: nearly_longest(data.labels.names()),
         }
     }
+}
+
+/// Bytes of a text whose characters beyond ASCII are tokens.
+fn length(text: &str) -> usize {
+    text.chars().map(|c| if c.is_ascii() { 1 } else { BYTES_PER_TOKEN }).sum()
 }
 
 impl Preset {
@@ -189,5 +195,8 @@ mod tests {
         let config = Preset::Laptop.config(Scale { text_bytes: 90, ..SMALL });
         assert_eq!((config.max_len, config.label_max_len), (24, 16));
         assert_eq!(Preset::Laptop.config(SMALL).max_len, 128);
+        // Every character of these may be a token.
+        assert_eq!(tokens(length(&"\u{6f22}".repeat(60)), 128), 64);
+        assert_eq!(tokens(length(&"word ".repeat(12)), 128), 24);
     }
 }

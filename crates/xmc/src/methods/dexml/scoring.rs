@@ -60,8 +60,8 @@ fn embed(tower: &Tower, texts: &Tokens, ids: &[u32], budget: usize) -> Result<Te
     Ok(values)
 }
 
-/// `[b, d]` to `[b, d + 1]`.
-fn with_one(x: &Tensor) -> Result<Tensor> {
+/// Texts `[b, d]` as rows of weights and bias see them: `[b, d + 1]`, with a 1 at the end.
+pub(super) fn with_one(x: &Tensor) -> Result<Tensor> {
     let d = x.cols();
     let values = x.host().chunks_exact(d).flat_map(|row| row.iter().copied().chain([1.0])).collect();
     Ok(Tensor::from_host(x.rows(), d + 1, values, x.device())?)

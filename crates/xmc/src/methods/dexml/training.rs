@@ -19,7 +19,7 @@ use xmc_data::dataset::Dataset;
 use xmc_nn::loss::Targets;
 
 use super::checkpointing::{Checkpoints, Progress};
-use super::config::{CriterionKind, DexmlConfig, Head, Negatives, Positives};
+use super::config::{DexmlConfig, Head, Negatives};
 use super::curves::{Curves, Speed};
 use super::estimate;
 use super::inputs::{Split, TokenSets};
@@ -69,12 +69,17 @@ struct Training<'a> {
     speed: Speed,
     /// Seconds of earlier attempts, and the beginning of this one.
     clock: (f64, Instant),
+    /// Whether it was said that rows are saturated.
+    warned: bool,
 }
 
 /// Trains the encoder in `encoder` until the end, from the last checkpoint in `unfinished` if there is one.
 pub(super) fn fit(task: &Task<'_>, encoder: &Path, unfinished: &Path) -> Result<Trained> {
     let mut training = Training::begin(*task, encoder, unfinished)?;
     let config = task.config;
+    if training.validation.is_none() && config.validation > 0.0 {
+        task.events.message("no rows to validate with: the parameters of the last epoch are kept");
+    }
     if training.progress.step == 0 {
         estimate::announce(task, &training.learner, &training.sampler)?;
         training.validate_beginning()?;
@@ -105,6 +110,7 @@ impl<'a> Training<'a> {
             shortlist: if progress.mined.is_some() { Some(checkpoints.load_shortlist()?) } else { None },
             curves: Curves::open(&checkpoints.curves(), progress.curves)?,
             clock: (progress.milliseconds as f64 / 1e3, Instant::now()),
+            warned: false,
             task,
             learner,
             speed: Speed::default(),
@@ -141,7 +147,7 @@ impl<'a> Training<'a> {
     fn step(&mut self, rows: &[u32]) -> Result<StepReport> {
         let (config, seed, step) = (self.task.config, self.task.options.seed, self.progress.step);
         let mut targets = Targets::from_csr(&self.task.data.train.y, rows, config.weighted);
-        if let Some(count) = sampled(config) {
+        if let Some(count) = config.kept_positives() {
             targets.sample(count, seed, step, rows)?;
         }
         let pool = self.sampler.draw(step, rows, &targets, self.shortlist.as_ref());
@@ -152,6 +158,15 @@ impl<'a> Training<'a> {
                  or precision = \"f32\"",
                 report.loss, report.norm, config.lr
             )));
+        }
+        if report.saturated > 0 && !self.warned {
+            self.warned = true;
+            self.task.events.message(&format!(
+                "step {step}: {} of {} rows have no more labels to choose from than the k of soft-topk, so they teach \
+                 nothing; give them more negatives or set a lower topk",
+                report.saturated,
+                rows.len()
+            ));
         }
         self.progress.step += 1;
         self.progress.batch += 1;
@@ -179,26 +194,31 @@ impl<'a> Training<'a> {
     /// Validates what training begins with: names alone often tell much, and what is not beaten is kept.
     fn validate_beginning(&mut self) -> Result<()> {
         match self.task.config.head {
-            Head::LabelText if self.task.config.projection.is_none() => self.validate(),
+            Head::LabelText if self.task.config.projection.is_none() => self.validate(None),
             _ => Ok(()),
         }
     }
 
-    /// Measures the parameters, and keeps them if they are the best so far.
-    fn validate(&mut self) -> Result<()> {
+    /// Measures the parameters, perhaps the average of some last epochs, and keeps them if there are no better ones.
+    fn validate(&mut self, averaged: Option<u32>) -> Result<()> {
         let Some(validation) = &self.validation else { return Ok(()) };
         self.task.events.status("validating");
         let (metric, report) = validation.measure(&self.learner.scorer()?)?;
         let (step, epoch) = (self.progress.step, self.progress.epoch);
         let seconds = self.seconds();
-        self.curves.push(
-            &json!({ "step": step, "epoch": epoch, "seconds": seconds, "validation": report.values }),
-        )?;
+        let mut record =
+            json!({ "step": step, "epoch": epoch, "seconds": seconds, "validation": report.values });
+        let mut name = format!("epoch {epoch}");
+        if let Some(epochs) = averaged {
+            record["average"] = epochs.into();
+            name = format!("average of the last {epochs} epochs");
+        }
+        self.curves.push(&record)?;
         let shown = ["P@1", "P@5", "PSP@5", "R@10", "R@100"];
         let shown = shown.map(|name| format!("{name} {:.2}", report.values.get(name).unwrap_or(0.0)));
         let better = self.progress.note(epoch, metric);
         self.task.events.message(&format!(
-            "epoch {epoch}: {} {metric:.2}{}   {}   ({seconds:.0} s)",
+            "{name}: {} {metric:.2}{}   {}   ({seconds:.0} s)",
             self.task.config.metric,
             if better { " (best)" } else { "" },
             shown.join("   ")
@@ -221,15 +241,30 @@ impl<'a> Training<'a> {
             self.learner.average()?;
         }
         if epoch.is_multiple_of(config.evaluate_every) || epoch == config.epochs {
-            self.validate()?;
+            self.validate(None)?;
         }
         self.checkpoint()
     }
 
     /// The best parameters, or the average of the last if that is better, or the last if nothing was measured.
     fn finish(mut self, encoder: &Path) -> Result<Trained> {
-        if self.learner.use_average()? {
-            self.validate()?;
+        let averaged = self.learner.use_average()?;
+        let (config, events) = (self.task.config, self.task.events);
+        if config.swa > 0 && self.progress.epoch < config.epochs {
+            events.message(&format!(
+                "training ended early, so {} of the last {} epochs were averaged; patience = 0 trains to the end",
+                averaged.unwrap_or(0),
+                config.swa
+            ));
+        }
+        if averaged.is_some() {
+            self.validate(averaged)?;
+        }
+        if self.progress.best_epoch == Some(0) {
+            events.message(
+                "no epoch was as good as the encoder with which training began, so that one is kept; a lower lr or more \
+                 epochs may help",
+            );
         }
         if self.progress.best_epoch.is_some() {
             self.checkpoints.load_best(&mut self.learner)?;
@@ -247,14 +282,5 @@ impl<'a> Training<'a> {
     /// Seconds of training so far.
     fn seconds(&self) -> f64 {
         self.clock.0 + self.clock.1.elapsed().as_secs_f64()
-    }
-}
-
-/// Positives of a row that a step trains on, unless all.
-fn sampled(config: &DexmlConfig) -> Option<usize> {
-    match (config.positives, config.criterion) {
-        (Positives::All, _) => None,
-        (Positives::Sample, CriterionKind::SoftTopk) => config.fixed_k(),
-        (Positives::Sample, _) => Some(1),
     }
 }

@@ -7,7 +7,7 @@ use xmc_data::metrics::{self, EvaluateConfig, Propensity, Report, label_counts};
 use super::config::parse_metric;
 use super::mining::filter_of;
 use super::scoring::Scorer;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::index::{Filter, search};
 
 /// Cuts that are measured beside that of the deciding metric.
@@ -55,6 +55,10 @@ impl<'a> Validation<'a> {
         let found = search(&scorer.rows(self.rows)?, &labels, deepest, &Filter::pairs(&self.filter))?;
         let report =
             metrics::evaluate(&found, &self.y, &self.counts, self.train_rows, &self.filter, &self.config)?;
-        Ok((report.values.get(self.metric).unwrap_or(0.0), report))
+        let measured = report.values.get(self.metric);
+        let metric = measured.ok_or_else(|| {
+            Error::Mismatch(format!("the metric {} was not measured: choose another one", self.metric))
+        })?;
+        Ok((metric, report))
     }
 }

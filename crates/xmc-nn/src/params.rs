@@ -27,7 +27,9 @@ impl Layout {
     /// Appends a parameter and returns its place. Vectors do not decay.
     pub fn push(&mut self, name: impl Into<String>, shape: &[usize]) -> Range<usize> {
         let start = self.len();
-        let range = start..start + shape.iter().product::<usize>();
+        // Sizes come from files: too many floats to count are as good as the largest number.
+        let n = shape.iter().fold(1, |n: usize, &size| n.saturating_mul(size));
+        let range = start..start.saturating_add(n);
         let decay = shape.len() > 1;
         self.params.push(Param { name: name.into(), shape: shape.to_vec(), range: range.clone(), decay });
         range

@@ -307,6 +307,23 @@ fn saved_towers_open_as_they_were() {
 }
 
 #[test]
+fn sizes_that_no_memory_holds_are_refused_before_they_take_any() {
+    let dir = tempfile::tempdir().unwrap();
+    let tower = small(Precision::F32, 3);
+    tower.save(dir.path()).unwrap();
+    let path = dir.path().join("config.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    for (key, size) in [("hidden_size", 1 << 28), ("vocab_size", 1 << 28), ("intermediate_size", 1 << 28)] {
+        let right = std::mem::replace(&mut json[key], size.into());
+        std::fs::write(&path, json.to_string()).unwrap();
+        let opened = Tower::open(dir.path(), tower.config(), Device::Cpu, Precision::F32);
+        let error = opened.unwrap_err().to_string();
+        assert!(error.contains("config.json asks for") && error.contains("268435456"), "{error}");
+        json[key] = right;
+    }
+}
+
+#[test]
 fn a_real_encoder_gives_the_embeddings_of_pytorch() {
     let Some(dir) = std::env::var_os("XMC_ENCODER").map(PathBuf::from) else {
         return println!("skipped: XMC_ENCODER names no folder of an encoder");

@@ -297,6 +297,30 @@ fn extreme_rows_stay_finite() {
     }
 }
 
+/// Where every sigmoid is 0 or 1 to the last bit, a positive below the top still pulls with its whole weight.
+#[test]
+fn a_steep_sigmoid_leaves_no_hole_in_the_gradient() {
+    for alpha in [2.0, 8.0, 64.0] {
+        let criterion = Criterion::SoftTopK { k: K::Fixed(2), alpha };
+        let result = row_loss(criterion, &[500.0, -500.0, 300.0, -700.0], &[1]);
+        let dy = result.dy.host();
+        assert!(dy.iter().all(|v| v.is_finite()), "alpha {alpha}: {dy:?}");
+        assert_eq!(dy[1], -alpha);
+    }
+}
+
+/// The k-th and the next label are nearly equal and far below the first: on the way there the sum of sigmoids is flat.
+#[test]
+fn a_plateau_before_the_threshold_is_crossed_in_few_passes() {
+    let criterion = |k| Criterion::SoftTopK { k: K::Fixed(k), alpha: 2.0 };
+    let low = [-15.584, 20.292, -12.532, -12.538].as_slice();
+    let high = [15.584, -20.292, 12.532, 12.538].as_slice();
+    for (scores, k) in [(low, 2), (high, 2), (low, 1), (high, 3)] {
+        let result = row_loss(criterion(k), scores, &[0, 1]);
+        assert!(result.passes <= 12, "{scores:?} {k}: {} passes", result.passes);
+    }
+}
+
 /// A score of -100 stood for "excluded" in the original; here real scores may be far below.
 #[test]
 fn excluded_labels_do_not_compete_at_any_scale() {

@@ -93,41 +93,6 @@ fn a_saved_tokenizer_has_the_same_files_and_ids() {
         }
         let again = Tokenizer::open(to.path(), MAX_LEN).unwrap();
         assert_eq!(again.encode(&texts).unwrap(), tokenizer.encode(&texts).unwrap());
-        assert_eq!(again.cache_key(&texts), tokenizer.cache_key(&texts));
-    }
-}
-
-#[test]
-fn ids_come_from_the_cache_until_texts_tokenizer_or_length_change() {
-    let cache = tempfile::tempdir().unwrap();
-    let texts = Strings::new(golden::<String>("texts.json"));
-    let files = || fs::read_dir(cache.path()).unwrap().map(|e| e.unwrap().path()).collect::<Vec<_>>();
-    let tokenizer = Tokenizer::open(&golden_dir(), MAX_LEN).unwrap();
-    let first = tokenizer.encode_cached(&texts, cache.path()).unwrap();
-    let written = fs::metadata(&files()[0]).unwrap().modified().unwrap();
-    assert_eq!(tokenizer.encode_cached(&texts, cache.path()).unwrap(), first);
-    assert_eq!(fs::metadata(&files()[0]).unwrap().modified().unwrap(), written);
-
-    // A damaged file is made again. (A new one in its place: the old one is still mapped.)
-    let path = files().remove(0);
-    fs::remove_file(&path).unwrap();
-    fs::write(&path, "half").unwrap();
-    assert_eq!(tokenizer.encode_cached(&texts, cache.path()).unwrap(), first);
-    assert_eq!(files().len(), 1);
-
-    let longer = Tokenizer::open(&golden_dir(), MAX_LEN + 1).unwrap();
-    let other = folder(&["vocab.txt"]);
-    let other = Tokenizer::open(other.path(), MAX_LEN).unwrap();
-    // The same bytes with another border between two texts.
-    let keys = [
-        tokenizer.cache_key(&texts),
-        longer.cache_key(&texts),
-        other.cache_key(&texts),
-        tokenizer.cache_key(&Strings::new(["ab", "c"])),
-        tokenizer.cache_key(&Strings::new(["a", "bc"])),
-    ];
-    for (i, key) in keys.iter().enumerate() {
-        assert!(!keys[..i].contains(key), "{i}");
     }
 }
 

@@ -12,7 +12,6 @@ use tokenizers::{
 };
 use xmc_data::Strings;
 use xmc_data::formats::atomic::write_atomically;
-use xxhash_rust::xxh3::Xxh3;
 
 use super::word_piece;
 use crate::error::{Error, Result};
@@ -144,35 +143,6 @@ impl Tokenizer {
             }
         }
         Ok(all.finish())
-    }
-
-    /// Ids of all texts, mapped from a file in the folder `cache` that is written if it is not there yet.
-    ///
-    /// The file is named by the [key](Tokenizer::cache_key), so it is found again only for the same texts, tokenizer
-    /// and length. A damaged one is written anew.
-    pub fn encode_cached(&self, texts: &Strings, cache: &Path) -> Result<Tokens> {
-        let path = cache.join(format!("{:016x}.tokens", self.cache_key(texts)));
-        if let Ok(tokens) = Tokens::open(&path) {
-            return Ok(tokens);
-        }
-        self.encode(texts)?.save(&path)?;
-        Tokens::open(&path)
-    }
-
-    /// A number that differs for other texts, another tokenizer or another length.
-    pub fn cache_key(&self, texts: &Strings) -> u64 {
-        let mut hash = Xxh3::new();
-        let mut add = |bytes: &[u8]| {
-            hash.update(&(bytes.len() as u64).to_le_bytes());
-            hash.update(bytes);
-        };
-        add(&(self.max_len as u64).to_le_bytes());
-        for (name, bytes) in &self.files {
-            add(name.as_bytes());
-            add(bytes);
-        }
-        texts.iter().for_each(|text| add(text.as_bytes()));
-        hash.digest()
     }
 
     /// Writes the tokenizer's files into a folder that exists, as they were when it was opened.

@@ -284,10 +284,10 @@ impl<'a> Problem<'a> {
         self.indptr[row]..self.indptr[row + 1]
     }
 
-    /// a_ip = w_ip / (n_i B).
-    fn share(&self, row: usize, positive: &Target) -> f64 {
+    /// What weights of positives are divided by: n_i B. It counts, so ask once for a row.
+    fn divisor(&self, row: usize) -> f64 {
         let kept = self.positives(row).iter().filter(|p| p.kept).count();
-        self.targets.weight(positive) / (kept as f64 * self.b() as f64)
+        kept as f64 * self.b() as f64
     }
 
     /// Positives among labels `first..first + n`, as (number of the positive, column, positive).

@@ -18,9 +18,11 @@
 //! delta = -2 h h' / (2 h'^2 - h h'')
 //! ```
 //!
-//! triples the number of right digits. Where the k best labels stand so far above the others that no p is between 0
-//! and 1, t is where both tails are equal, and their logarithms say how far that is. Steps that leave the bracket are replaced by halving it. A row is done once
-//! alpha |delta| <= 1e-3: what is left is of the order of its cube, 1e-9, and V is carried over to the new t by C.
+//! triples the number of right digits. Where no p is between 0 and 1, A is flat and h says nothing; there the tails of
+//! p are exponentials, and their logarithms say how far it is: with k labels at 1, to where both tails are equal; with
+//! fewer, to where the tail of the others makes up what is missing, and with more, the same for what is too much.
+//! Steps that leave the bracket are replaced by halving it. A row is done once alpha |delta| <= 1e-3: what is left is of
+//! the order of its cube, 1e-9, and V is carried over to the new t by C.
 
 use super::rows::{extremes, sigmoid_slopes, sigmoid_sums};
 use super::{Found, Partial, Problem, sigmoid, softplus};
@@ -192,10 +194,17 @@ impl Search {
         let (h, h1) = ((beyond / self.k).ln_1p(), b / a);
         let h2 = c / a - h1 * h1;
         let mut delta = -2.0 * h * h1 / (2.0 * h1 * h1 - h * h2);
-        // In a wide gap below the k-th score both tails are exponentials, and they meet half way.
-        let meeting = 0.5 * (lacking.ln() - others.ln());
-        if ones == self.k && lacking + others < GAP && meeting.abs() > GAP {
-            delta = meeting;
+        if lacking + others < GAP {
+            let across = if ones == self.k {
+                0.5 * (lacking.ln() - others.ln())
+            } else if ones < self.k {
+                ((self.k - ones) / others).ln()
+            } else {
+                (lacking / (ones - self.k)).ln()
+            };
+            if across.abs() > GAP {
+                delta = across;
+            }
         }
         self.slope = b;
         let inside = delta.is_finite() && (self.low..=self.high).contains(&(self.shift + delta));
@@ -221,7 +230,7 @@ fn finish_row(
     alpha: f64,
     at_positives: &mut [f32],
 ) -> (f64, Row) {
-    let entries = problem.entries(row);
+    let (entries, divisor) = (problem.entries(row), problem.divisor(row));
     if search.shift == f64::INFINITY {
         at_positives[entries].fill(0.0);
         return (0.0, Row { shift: 0.0, factor: 0.0 });
@@ -231,16 +240,17 @@ fn finish_row(
     for (positive, &score) in positives.iter().zip(&at_positives[entries.clone()]) {
         if positive.kept {
             let z = alpha * score as f64 + search.shift;
-            let share = problem.share(row, positive);
+            let share = problem.targets.weight(positive) / divisor;
             loss += share * softplus(-z);
             u_sum -= share * alpha * sigmoid(-z);
         }
     }
-    // alpha cancels in v / V. Where every p is 0 or 1 both underflow, and the gradient is 0 as u is.
-    let factor = -u_sum / search.slope.max(f32::MIN_POSITIVE as f64);
+    // alpha cancels in v / V. Where every p is 0 or 1 both underflow, and u alone is left.
+    let flat = search.slope < f32::MIN_POSITIVE as f64 || u_sum.abs() >= search.slope * f32::MAX as f64;
+    let factor = if flat { 0.0 } else { -u_sum / search.slope };
     for (positive, value) in positives.iter().zip(&mut at_positives[entries]) {
         let z = alpha * *value as f64 + search.shift;
-        let u = -problem.share(row, positive) * alpha * sigmoid(-z);
+        let u = -problem.targets.weight(positive) / divisor * alpha * sigmoid(-z);
         *value = if positive.kept { (u + factor * sigmoid(z) * sigmoid(-z)) as f32 } else { 0.0 };
     }
     (loss, Row { shift: search.shift as f32, factor: factor as f32 })

@@ -98,11 +98,11 @@ fn coupled_row(problem: &Problem<'_>, row: usize, m: f64, at_positives: &mut [f3
 
 /// Turns scores of a row's positives into their gradients; returns the row's loss.
 fn decoupled_row(problem: &Problem<'_>, row: usize, m: f64, at_positives: &mut [f32]) -> (f64, Row) {
-    let positives = problem.positives(row);
+    let (positives, divisor) = (problem.positives(row), problem.divisor(row));
     let (mut loss, mut factor) = (0.0, 0.0);
     for (positive, value) in positives.iter().zip(&mut at_positives[problem.entries(row)]) {
         let above = m - *value as f64;
-        let weight = if positive.kept { problem.share(row, positive) } else { 0.0 };
+        let weight = if positive.kept { problem.targets.weight(positive) / divisor } else { 0.0 };
         *value = 0.0;
         if weight > 0.0 {
             loss += weight * softplus(above);

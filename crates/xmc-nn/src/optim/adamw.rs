@@ -2,12 +2,10 @@
 
 use rayon::prelude::*;
 
+use super::BLOCK;
 use super::step::{AdamWConfig, Step, apply};
 use crate::error::{Error, Result};
 use crate::params::Layout;
-
-/// Floats of one task.
-const BLOCK: usize = 1 << 15;
 
 /// AdamW as in PyTorch, with one learning rate for all; matrices decay, vectors (biases, norms) do not.
 ///

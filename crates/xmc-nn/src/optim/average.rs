@@ -2,10 +2,8 @@
 
 use rayon::prelude::*;
 
+use super::BLOCK;
 use crate::error::{Error, Result};
-
-/// Floats of one task.
-const BLOCK: usize = 1 << 15;
 
 /// The plain mean of all parameters that were shown: average += (params - average) / updates.
 #[derive(Clone, Debug)]

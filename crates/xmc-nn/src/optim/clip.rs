@@ -2,10 +2,8 @@
 
 use rayon::prelude::*;
 
+use super::BLOCK;
 use crate::ops::reduce::sum_squares;
-
-/// Floats of one task.
-const BLOCK: usize = 1 << 15;
 
 /// Euclidean length of all gradients together; blocks are summed in their order. Not finite if a gradient is not.
 pub fn global_norm(grads: &[f32]) -> f64 {

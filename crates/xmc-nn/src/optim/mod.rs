@@ -25,6 +25,9 @@ pub use step::AdamWConfig;
 
 use crate::error::{Error, Result};
 
+/// Floats of one task. Sums over blocks depend on it.
+const BLOCK: usize = 1 << 15;
+
 /// Takes one named run of a stored state, of a known length.
 fn stored(
     take: &mut impl FnMut(&str) -> Option<Vec<f32>>,

@@ -27,6 +27,8 @@ const BLOCK: usize = 64;
 pub struct RowAdamW {
     config: AdamWConfig,
     cols: usize,
+    /// The first columns, which decay; those behind them are biases.
+    decaying: usize,
     moments: Moments,
     /// Logarithm of the decay of the first t steps together, at t, [steps + 1].
     log_decay: Vec<f64>,
@@ -57,7 +59,12 @@ impl RowAdamW {
     pub fn new(rows: usize, cols: usize, config: AdamWConfig) -> Self {
         let zeros = vec![0.0; rows * cols];
         let moments = Moments { m: zeros.clone(), v: zeros, settled: vec![0; rows] };
-        RowAdamW { config, cols, moments, log_decay: vec![0.0] }
+        RowAdamW { config, cols, decaying: cols, moments, log_decay: vec![0.0] }
+    }
+
+    /// The same, for rows whose columns from `decaying` on are biases and do not decay.
+    pub fn with_decaying(self, decaying: usize) -> Self {
+        RowAdamW { decaying: decaying.min(self.cols), ..self }
     }
 
     /// Moves the rows `touched` (rising) of `params [rows, cols]` by `grads [touched, cols] * grad_scale`; `grads` are
@@ -78,21 +85,22 @@ impl RowAdamW {
         self.log_decay.push(self.log_decay.last().copied().unwrap_or(0.0) + left.ln());
         let t = self.steps();
         let step = Step::new(&self.config, t, lr, grad_scale);
-        let (cols, config, log_decay) = (self.cols, self.config, self.log_decay.as_slice());
+        let (cols, decaying) = (self.cols, self.decaying);
+        let (config, log_decay) = (self.config, self.log_decay.as_slice());
         self.moments.tasks(params, cols, touched, grads).into_par_iter().for_each(|task| {
             for (&row, grads) in task.touched.iter().zip(task.grads.chunks_exact_mut(cols)) {
                 let at = row as usize - task.first;
-                let place = at * cols..(at + 1) * cols;
+                let keep = waiting(&config, log_decay, task.settled[at], t - 1);
+                let row = at * cols..(at + 1) * cols;
+                let (weights, biases) = grads.split_at_mut(decaying);
+                let (p, p_biases) = task.p[row.clone()].split_at_mut(decaying);
+                let (m, m_biases) = task.m[row.clone()].split_at_mut(decaying);
+                let (v, v_biases) = task.v[row].split_at_mut(decaying);
                 let mut step = step;
-                step.keep = waiting(&config, log_decay, task.settled[at], t - 1);
-                step.keep[0] *= left as f32;
-                apply(
-                    step,
-                    &mut task.p[place.clone()],
-                    grads,
-                    &mut task.m[place.clone()],
-                    &mut task.v[place],
-                );
+                step.keep = [keep[0] * left as f32, keep[1], keep[2]];
+                apply(step, p, weights, m, v);
+                step.keep[0] = 1.0;
+                apply(step, p_biases, biases, m_biases, v_biases);
                 task.settled[at] = t;
             }
         });
@@ -103,12 +111,18 @@ impl RowAdamW {
     pub fn settle(&mut self, params: &mut [f32]) -> Result<()> {
         self.check(params, &[], &[])?;
         let t = self.steps();
-        let (cols, config, log_decay) = (self.cols, self.config, self.log_decay.as_slice());
+        let (cols, decaying) = (self.cols, self.decaying);
+        let (config, log_decay) = (self.config, self.log_decay.as_slice());
         let rows = params.par_chunks_mut(cols).zip(self.moments.m.par_chunks_mut(cols));
         rows.zip(self.moments.v.par_chunks_mut(cols)).zip(&mut self.moments.settled).for_each(
             |(((p, m), v), settled)| {
                 if *settled < t {
-                    settle(waiting(&config, log_decay, *settled, t), p, m, v);
+                    let [keep, keep_m, keep_v] = waiting(&config, log_decay, *settled, t);
+                    let (weights, biases) = p.split_at_mut(decaying);
+                    let (m, m_biases) = m.split_at_mut(decaying);
+                    let (v, v_biases) = v.split_at_mut(decaying);
+                    settle([keep, keep_m, keep_v], weights, m, v);
+                    settle([1.0, keep_m, keep_v], biases, m_biases, v_biases);
                     *settled = t;
                 }
             },
@@ -292,6 +306,27 @@ mod tests {
             for (found, want) in found.iter().zip([p, m, v]) {
                 assert!((found - want).abs() < 2e-6, "{i}: {found} {want}");
             }
+        }
+    }
+
+    #[test]
+    fn biases_behind_the_weights_of_a_row_move_as_without_decay() {
+        let plain = AdamWConfig { weight_decay: 0.0, ..CONFIG };
+        let mut decayed = RowAdamW::new(6, 3, CONFIG);
+        let mut split = RowAdamW::new(6, 3, CONFIG).with_decaying(2);
+        let mut bare = RowAdamW::new(6, 3, plain);
+        let mut params = [wave(18, 7), wave(18, 7), wave(18, 7)];
+        for (s, touched) in [[0, 2], [1, 2], [2, 5], [0, 1]].iter().enumerate() {
+            for (optimiser, params) in [&mut decayed, &mut split, &mut bare].into_iter().zip(&mut params) {
+                optimiser.step(params, touched, &mut wave(6, s as u32), 0.1, 1.0).unwrap();
+            }
+        }
+        for (optimiser, params) in [&mut decayed, &mut split, &mut bare].into_iter().zip(&mut params) {
+            optimiser.settle(params).unwrap();
+        }
+        let [decayed, split, bare] = params;
+        for (i, value) in split.iter().enumerate() {
+            assert_eq!(*value, if i % 3 == 2 { bare[i] } else { decayed[i] }, "{i}");
         }
     }
 

@@ -12,10 +12,8 @@
 
 mod budget;
 mod file;
-mod padded;
 
 pub use budget::by_budget;
-pub use padded::read_padded;
 
 use xmc_data::Buffer;
 
@@ -89,11 +87,6 @@ impl Tokens {
             self.push_row(i as usize, &mut batch);
         }
         batch
-    }
-
-    /// Bytes of ids and offsets.
-    pub fn bytes(&self) -> u64 {
-        8 * self.offsets.len() as u64 + self.ids.bytes().len() as u64
     }
 
     /// Where row `i` lies; both ways in, building and opening, have checked that it lies within.

@@ -80,8 +80,11 @@ impl Tower {
     pub fn open(dir: &Path, config: TowerConfig, device: Device, precision: Precision) -> Result<Self> {
         let weights = Weights::open(dir)?;
         let mut tower = Self::empty(Config::open(&dir.join("config.json"))?, config, device, precision)?;
-        let missing =
-            weights.fill(&tower.layout, &mut tower.params, |name| name.starts_with("bottleneck."))?;
+        let optional = |name: &str| name.starts_with("bottleneck.");
+        // First of all: sizes that no file has may be more than there is memory.
+        weights.check(&tower.layout, optional)?;
+        tower.params = vec![0.0; tower.layout.len()];
+        let missing = weights.fill(&tower.layout, &mut tower.params, optional)?;
         tower.draw(PROJECTION_SEED, |name| missing.iter().any(|other| other == name));
         tower.refresh();
         Ok(tower)
@@ -97,11 +100,13 @@ impl Tower {
     ) -> Result<Self> {
         transformer.check().map_err(Error::Shape)?;
         let mut tower = Self::empty(transformer, config, device, precision)?;
+        tower.params = vec![0.0; tower.layout.len()];
         tower.draw(seed, |_| true);
         tower.refresh();
         Ok(tower)
     }
 
+    /// A tower whose parameters have places and no memory yet.
     fn empty(transformer: Config, config: TowerConfig, device: Device, precision: Precision) -> Result<Self> {
         if config.projection == Some(0) {
             return Err(Error::Shape("a projection to 0 columns; expected at least 1".to_owned()));
@@ -109,7 +114,7 @@ impl Tower {
         let mut layout = Layout::default();
         let transformer = Transformer::new(transformer, &mut layout, precision);
         let head = Head::new(transformer.config().hidden, config, &mut layout, precision);
-        Ok(Tower { config, device, params: vec![0.0; layout.len()], layout, transformer, head })
+        Ok(Tower { config, device, params: Vec::new(), layout, transformer, head })
     }
 
     fn draw(&mut self, seed: u64, wanted: impl Fn(&str) -> bool) {

@@ -139,7 +139,7 @@ impl Config {
         keys.expect_gelu("hidden_act")?;
         keys.expect_text("position_embedding_type", "absolute")?;
         keys.expect_false("is_decoder")?;
-        let hidden = keys.rate("hidden_dropout_prob", 0.1)?;
+        let hidden = keys.number("hidden_dropout_prob", 0.1)?;
         let pad_token = keys.size("pad_token_id", usize::from(family != Family::Bert))?;
         Ok(Config {
             family,
@@ -162,7 +162,7 @@ impl Config {
             norm_eps: keys.number("layer_norm_eps", 1e-12)?,
             dropout: DropoutRates {
                 embeddings: hidden,
-                probabilities: keys.rate("attention_probs_dropout_prob", 0.1)?,
+                probabilities: keys.number("attention_probs_dropout_prob", 0.1)?,
                 attention: hidden,
                 feed_forward: hidden,
             },
@@ -172,7 +172,7 @@ impl Config {
 
     fn distilbert(keys: &Keys<'_>) -> std::result::Result<Self, String> {
         keys.expect_gelu("activation")?;
-        let hidden = keys.rate("dropout", 0.1)?;
+        let hidden = keys.number("dropout", 0.1)?;
         Ok(Config {
             family: Family::DistilBert,
             vocab: keys.required("vocab_size")?,
@@ -187,7 +187,7 @@ impl Config {
             norm_eps: 1e-12,
             dropout: DropoutRates {
                 embeddings: hidden,
-                probabilities: keys.rate("attention_dropout", 0.1)?,
+                probabilities: keys.number("attention_dropout", 0.1)?,
                 attention: 0.0,
                 feed_forward: hidden,
             },
@@ -300,10 +300,6 @@ impl<'a> Keys<'a> {
         let Some(value) = self.get(key) else { return Ok(default) };
         let number = value.as_f64().filter(|&x| (0.0..1.0).contains(&x));
         number.map(|x| x as f32).ok_or_else(|| format!("key `{key}` is {value}; expected a number in [0, 1)"))
-    }
-
-    fn rate(&self, key: &str, default: f32) -> std::result::Result<f32, String> {
-        self.number(key, default)
     }
 
     fn text(&self, key: &str, default: &'a str) -> std::result::Result<&'a str, String> {

@@ -1,7 +1,7 @@
 //! Which labels must a query not find?
 //!
 //! Excluded labels take no part in the search, so that k others remain. `Filter::pairs` is for filter files (a document
-//! that is a label itself), `Filter::rows` for the known labels of training rows when negatives are mined.
+//! that is a label itself), `Filter::and_rows` for the known labels of training rows when negatives are mined.
 
 use xmc_data::Csr;
 
@@ -25,12 +25,7 @@ impl<'a> Filter<'a> {
         Filter { pairs, ..Filter::none() }
     }
 
-    /// Excludes the columns stored in each row.
-    pub fn rows(rows: &'a Csr) -> Self {
-        Filter { rows: Some(rows), ..Filter::none() }
-    }
-
-    /// Excludes these rows' columns too.
+    /// Excludes the columns stored in each row too.
     pub fn and_rows(self, rows: &'a Csr) -> Self {
         Filter { rows: Some(rows), ..self }
     }

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Weights and bias of a label stand in one row `[w_l, b_l]`, so that the finished head is a matrix of label embeddings
-//! like any other, for texts whose embedding ends with a 1. Only labels that a step sees pay for it.
+//! like any other, for texts whose embedding ends with a 1. Weights decay, biases do not. Only labels that a step sees
+//! pay for it.
 
 use xmc_nn::optim::{AdamWConfig, RowAdamW};
 use xmc_nn::{Device, Tensor};
@@ -37,7 +38,8 @@ impl Classifier {
         let weights = (0..num_labels * cols)
             .map(|i| if i % cols == dim { 0.0 } else { bound * draws.symmetric() })
             .collect();
-        Classifier { weights, optimizer: RowAdamW::new(num_labels, cols, config), cols }
+        let optimizer = RowAdamW::new(num_labels, cols, config).with_decaying(dim);
+        Classifier { weights, optimizer, cols }
     }
 
     /// Label vectors `[l, d]` of `labels`, and b / tau of each.

@@ -1,6 +1,6 @@
 //! What can be typed. Help texts come from the comments here.
 
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -126,7 +126,7 @@ pub(crate) struct Train {
     /// One setting, over those of --config; can be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
-    /// Seed of every random choice: the same seed gives the same model, bit for bit.
+    /// Seed of every random choice: the same seed gives the same model, bit for bit. (Curves of dexml hold times too.)
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub(crate) seed: u64,
     /// Continue an interrupted training with the same data, settings and seed.
@@ -166,7 +166,7 @@ pub(crate) struct Predict {
     pub(crate) input: Input,
     /// Labels for each row.
     #[arg(long, short = 'k', value_name = "K", default_value = "5")]
-    pub(crate) top_k: NonZeroU16,
+    pub(crate) top_k: NonZeroU32,
     /// Nodes kept at every level of the tree; the model's own number if not given.
     #[arg(long, value_name = "N", conflicts_with = "exact")]
     pub(crate) beam: Option<NonZeroU16>,
@@ -274,7 +274,8 @@ pub(crate) struct Embed {
     /// Write to this file, FILE.npy or FILE.jsonl, instead of stdout.
     #[arg(long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// How the vectors of the tokens become one; mean if not given. A model knows its own.
+    /// How the vectors of the tokens become one. If not given, what 1_Pooling/config.json of the folder says, as
+    /// sentence-transformers writes it, else mean. A model knows its own.
     #[arg(long, value_enum)]
     pub(crate) pooling: Option<Pooling>,
     /// Tokens of a text that are read; as many as the encoder can if not given, or as the model was trained with.
@@ -307,7 +308,7 @@ pub(crate) struct Similar {
     pub(crate) label: bool,
     /// Labels to show.
     #[arg(long, short = 'k', value_name = "K", default_value = "10")]
-    pub(crate) top_k: NonZeroU16,
+    pub(crate) top_k: NonZeroU32,
     /// Print one JSON object instead of a table.
     #[arg(long)]
     pub(crate) json: bool,

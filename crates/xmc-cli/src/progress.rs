@@ -73,11 +73,16 @@ impl Events for Terminal {
     fn progress(&self, done: u64, total: u64) {
         if self.bars {
             self.with_bar(|bar| {
-                if bar.length().is_none() {
+                let first = bar.length().is_none();
+                if first {
                     bar.set_length(total);
                     bar.set_style(style("{prefix:<12} {bar:32} {percent:>3}% {elapsed}, {eta} left   {msg}"));
                 }
                 bar.set_position(done);
+                if first {
+                    // What a resumed stage begins with was not done in this time.
+                    bar.reset_eta();
+                }
             });
         } else {
             self.with_log(|log| log.done = Some((done, total)));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use xmc_data::Strings;
 use xmc_nn::hf::Tokenizer;
 use xmc_nn::tokens::{Tokens, by_budget};
-use xmc_nn::tower::{Tower, TowerConfig};
+use xmc_nn::tower::{Pooling, Tower, TowerConfig};
 use xmc_nn::transformer::Config;
 use xmc_nn::{Batch, Device, Precision, Tensor};
 
@@ -114,6 +114,33 @@ pub(crate) fn require_folder(dir: &Path) -> Result<()> {
     };
     let expected = "expected a folder with config.json, model.safetensors and tokenizer.json";
     Err(Error::file(dir, format!("{problem}; {expected}")))
+}
+
+/// How sentence-transformers pools in the folder of an encoder, if its `1_Pooling/config.json` is there.
+pub fn stored_pooling(dir: &Path) -> Result<Option<Pooling>> {
+    let path = dir.join("1_Pooling").join("config.json");
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let text = std::fs::read(&path).map_err(Error::io(&path))?;
+    let json: serde_json::Value =
+        serde_json::from_slice(&text).map_err(|e| Error::file(&path, format!("not JSON: {e}")))?;
+    let flags = json.as_object().into_iter().flatten();
+    let flags =
+        flags.filter(|(key, value)| key.starts_with("pooling_mode_") && value.as_bool() == Some(true));
+    let mut modes: Vec<&str> = flags.map(|(key, _)| key.as_str()).collect();
+    modes.extend(json["pooling_mode"].as_str());
+    match *modes {
+        ["pooling_mode_mean_tokens" | "mean"] => Ok(Some(Pooling::Mean)),
+        ["pooling_mode_cls_token" | "cls"] => Ok(Some(Pooling::Cls)),
+        _ => Err(Error::file(
+            &path,
+            format!(
+                "pools by `{}`; only mean and cls are known: choose one with --pooling",
+                modes.join("`, `")
+            ),
+        )),
+    }
 }
 
 /// The precision in which this processor computes fastest without harm: bf16 where it has instructions for that.

@@ -174,6 +174,31 @@ impl<'e> Run<'e> {
     }
 }
 
+/// The sole right to change an output without a run of stages, until it is dropped. It is the lock of a run, so a
+/// training for the same output waits for it too.
+pub(crate) struct Claim {
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl Claim {
+    /// Claims `out`; an error if another process works on it.
+    pub(crate) fn new(out: &Path) -> Result<Self> {
+        let dir = directory(out)?;
+        create(&dir)?;
+        let lock = lock(&dir)?;
+        Ok(Claim { dir, _lock: lock })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // An unfinished training may lie there: only an empty folder goes.
+        let _ = fs::remove_file(self.dir.join("lock"));
+        let _ = fs::remove_dir(&self.dir);
+    }
+}
+
 /// `models/tags` to `models/tags.run`.
 fn directory(out: &Path) -> Result<PathBuf> {
     let Some(name) = out.file_name() else {
@@ -189,10 +214,9 @@ fn lock(dir: &Path) -> Result<File> {
     let file = File::create(&path).map_err(Error::io(&path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::file(
-            dir,
-            "another process is working on this run; wait for it or choose another --out",
-        )),
+        Err(TryLockError::WouldBlock) => {
+            Err(Error::file(dir, "another process is working on this; wait for it or choose another --out"))
+        }
         Err(TryLockError::Error(problem)) => Err(Error::io(&path)(problem)),
     }
 }

@@ -1,6 +1,6 @@
 //! `xmc add-labels MODEL FILE`: new labels without training.
 
-use anyhow::{Context, Result};
+use anyhow::{Error, Result};
 use xmc::events::Events;
 use xmc::model::add_labels::{Added, add_labels};
 use xmc_data::formats::lines;
@@ -17,7 +17,11 @@ pub(crate) fn run(verb: &AddLabels, quiet: bool) -> Result<Outcome> {
     let progress = |done, total| terminal.progress(done, total);
     let added = add_labels(&verb.model, &names, out, verb.compute.options(), &progress);
     terminal.stage_over();
-    let Added { added, known, labels } = added.with_context(|| verb.labels.display().to_string())?;
+    let Added { added, known, labels } = added.map_err(|problem| match problem {
+        // What does not fit is a name; all else says itself where it is.
+        xmc::Error::Mismatch(_) => Error::new(problem).context(verb.labels.display().to_string()),
+        _ => Error::new(problem),
+    })?;
     let left_out = if known > 0 { format!(", {known} left out that it has already") } else { String::new() };
     terminal.say(&format!("{}: {added} labels added{left_out}; {labels} in all", out.display()));
     Ok(Outcome::Done)

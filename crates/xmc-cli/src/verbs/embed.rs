@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use xmc::encoder::Encoder;
+use xmc::encoder::{Encoder, stored_pooling};
 use xmc::events::{Events, StageReport};
 use xmc::memory;
 use xmc::model::Model;
@@ -68,7 +68,8 @@ fn open(verb: &Embed) -> Result<Encoder> {
         let config = TowerConfig {
             pooling: match verb.pooling {
                 Some(Pooling::Cls) => tower::Pooling::Cls,
-                Some(Pooling::Mean) | None => tower::Pooling::Mean,
+                Some(Pooling::Mean) => tower::Pooling::Mean,
+                None => stored_pooling(&folder)?.unwrap_or_default(),
             },
             projection: None,
             normalize: !verb.no_normalize,

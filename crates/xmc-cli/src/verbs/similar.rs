@@ -18,7 +18,7 @@ pub(crate) fn run(verb: &Similar) -> Result<Outcome> {
         bail!("{}: not a model of dexml, so it has no embeddings to compare", verb.model.display());
     };
     let (vector, itself) = if verb.label { of_label(verb, &model, method)? } else { of_text(verb, method)? };
-    let k = usize::from(verb.top_k.get());
+    let k = verb.top_k.get() as usize;
     // One more, in case the label itself is among them.
     let found = method.nearest(&vector, k + usize::from(itself.is_some()));
     let found: Vec<(u32, f32)> = found.into_iter().filter(|&(id, _)| Some(id) != itself).take(k).collect();

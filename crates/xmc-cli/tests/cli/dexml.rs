@@ -116,7 +116,7 @@ fn similar_labels_come_with_their_cosines() {
     let lines: Vec<&str> = table.lines().collect();
     assert_eq!(lines.len(), 4, "{table}");
     assert!(lines[2].starts_with("sea life") && lines[2].ends_with("1.000"), "{table}");
-    let args = ["similar", "model", "sea life", "--label", "--json", "-k", "100"];
+    let args = ["similar", "model", "sea life", "--label", "--json", "-k", "70000"];
     let json: Value = serde_json::from_str(&stdout(&mut world.xmc(&args))).unwrap();
     let labels: Vec<&str> =
         json["labels"].as_array().unwrap().iter().map(|l| l["label"].as_str().unwrap()).collect();
@@ -193,23 +193,56 @@ fn labels_that_cannot_be_added_are_refused_and_the_model_stays() {
     world.write("latin.txt", b"op\xe9ra\n");
     world.write("good.txt", b"opera\n");
     world.write("thesis/chapter", b"1");
-    let cases: [(&[&str], &str); 5] = [
+    let cases: [(&[&str], &str); 7] = [
         (&["model", "empty.txt"], "empty.txt: no new labels were given"),
         (&["model", "blank.txt"], "blank.txt: name 2 of the new labels is empty"),
         (&["model", "latin.txt"], "latin.txt:1"),
         (&["model", "nowhere.txt"], "nowhere.txt: No such file"),
-        (&["model", "good.txt", "--out", "thesis"], "thesis: exists and is not a model"),
+        (&["model", "good.txt", "--out", "thesis"], "error: thesis: exists and is not a model"),
+        (&["blank.txt", "good.txt"], "error: blank.txt: not a model folder"),
+        (&["nowhere/model", "good.txt"], "error: nowhere/model: no such model folder"),
     ];
     for (args, message) in cases {
         let shown = stderr(world.xmc(&["add-labels"]).args(args), 2);
         assert!(shown.contains(message), "{args:?}: {shown}");
     }
     assert_eq!(tree(&world.path("model")), before);
+    assert!(!world.path("nowhere").exists());
+
+    fs::create_dir(world.path("model.run")).unwrap();
+    let lock = fs::File::create(world.path("model.run/lock")).unwrap();
+    lock.lock().unwrap();
+    let shown = stderr(&mut world.xmc(&["add-labels", "model", "good.txt"]), 2);
+    assert!(shown.contains("another process is working on this"), "{shown}");
+    drop(lock);
+    world.xmc(&["add-labels", "model", "good.txt"]).assert().success();
+    assert!(!world.path("model.run").exists());
 
     let world = World::with_model();
     world.write("good.txt", b"opera\n");
     let shown = stderr(&mut world.xmc(&["add-labels", "model", "good.txt"]), 2);
     assert!(shown.contains("cannot take new labels without training: only models of dexml do"), "{shown}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_to_a_model_still_is_one_after_an_addition() {
+    let world = world_with_dexml();
+    fs::create_dir(world.path("store")).unwrap();
+    fs::rename(world.path("model"), world.path("store/1")).unwrap();
+    std::os::unix::fs::symlink("store/1", world.path("model")).unwrap();
+    world.write("new.txt", b"opera\n");
+    world.xmc(&["add-labels", "model", "new.txt"]).assert().success();
+    assert!(fs::symlink_metadata(world.path("model")).unwrap().is_symlink());
+    world.xmc(&["add-labels", "model", "new.txt", "--out", "other"]).assert().success();
+    let of = |model: &str| tree(&world.path(model));
+    assert_eq!(of("store/1"), of("other"));
+    // Files of two models have nothing to do with each other.
+    world.write("other/encoder/config.json", b"{}");
+    assert_ne!(of("store/1"), of("other"));
+    let mut here = world.xmc(&["add-labels", ".", "../../new.txt"]);
+    let shown = here.current_dir(world.path("store/1")).assert().success().get_output().stderr.clone();
+    assert!(String::from_utf8(shown).unwrap().contains("1 left out"));
 }
 
 #[test]

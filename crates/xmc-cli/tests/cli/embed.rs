@@ -135,3 +135,23 @@ fn a_model_of_another_method_has_no_embeddings() {
         assert!(shown.contains("model") && shown.contains("embeddings"), "{shown}");
     }
 }
+
+#[test]
+fn what_sentence_transformers_says_of_pooling_is_the_default() {
+    let world = world_with_dexml();
+    let embed = |more: &[&str]| {
+        let mut xmc = world.xmc(&["embed", "--encoder", "encoder"]);
+        xmc.args(more).write_stdin("whale and coral\n");
+        xmc
+    };
+    let [mean, cls] = ["mean", "cls"].map(|pooling| stdout(&mut embed(&["--pooling", pooling])));
+    let flags = r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}"#;
+    for (config, expected) in [(flags, &cls), (r#"{"pooling_mode": "mean"}"#, &mean)] {
+        world.write("encoder/1_Pooling/config.json", config.as_bytes());
+        assert_eq!(stdout(&mut embed(&[])), *expected);
+    }
+    world.write("encoder/1_Pooling/config.json", br#"{"pooling_mode_max_tokens": true}"#);
+    let shown = stderr(&mut embed(&[]), 2);
+    assert!(shown.contains("pools by `pooling_mode_max_tokens`"), "{shown}");
+    assert_eq!(stdout(&mut embed(&["--pooling", "cls"])), cls);
+}

@@ -1,4 +1,5 @@
-//! The loops over values, compiled for several instruction sets; all give the same bits.
+//! The loops over values, compiled for several instruction sets; all give the same bits, as multiplication and addition
+//! are never fused.
 
 use super::quantize::from_bf16;
 
@@ -14,66 +15,36 @@ const GROUP: usize = 64;
 /// Scores looked at one by one if one of them survives.
 const PART: usize = 16;
 
-/// Makes of each plain function versions for AVX-512 and AVX2, and one that takes the best at run time.
-macro_rules! versions {
-    ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),*) $body:block)*) => {$(
-        $(#[$doc])*
-        pub(super) fn $name($($arg: $type),*) {
-            #[inline(always)]
-            fn portable($($arg: $type),*) $body
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-                fn avx512($($arg: $type),*) { portable($($arg),*) }
-                #[target_feature(enable = "avx2")]
-                fn avx2($($arg: $type),*) { portable($($arg),*) }
-                if is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512dq")
-                    && is_x86_feature_detected!("avx512vl")
-                {
-                    // SAFETY: the processor has the features that the function was compiled for.
-                    return unsafe { avx512($($arg),*) };
-                }
-                if is_x86_feature_detected!("avx2") {
-                    // SAFETY: as above.
-                    return unsafe { avx2($($arg),*) };
-                }
-            }
-            portable($($arg),*);
-        }
-    )*};
-}
-
-versions! {
+xmc_nn::simd! {
     /// `scores[j] = <query, row j>` for rows of as many values as the query has. This is the exact score.
-    fn dots(query: &[f32], rows: &[f32], scores: &mut [f32]) {
+    pub(super) fn dots(query: &[f32], rows: &[f32], scores: &mut [f32]) {
         all(query, rows, scores, |v| v);
     }
 
     /// The same for rows in bf16.
-    fn dots_bf16(query: &[f32], rows: &[u16], scores: &mut [f32]) {
+    pub(super) fn dots_bf16(query: &[f32], rows: &[u16], scores: &mut [f32]) {
         all(query, rows, scores, from_bf16);
     }
 
     /// Sums of products of codes, exact as long as |query| * 127 summed fits i32.
-    fn dots_codes(query: &[i16], rows: &[i8], sums: &mut [i32]) {
+    pub(super) fn dots_codes(query: &[i16], rows: &[i8], sums: &mut [i32]) {
         for (row, sum) in rows.chunks_exact(query.len()).zip(sums) {
             *sum = query.iter().zip(row).map(|(&q, &c)| i32::from(q) * i32::from(c)).sum();
         }
     }
 
     /// The same for chosen rows.
-    fn dots_at(query: &[f32], rows: &[f32], chosen: &[u32], scores: &mut [f32]) {
+    pub(super) fn dots_at(query: &[f32], rows: &[f32], chosen: &[u32], scores: &mut [f32]) {
         picked(query, rows, chosen, scores, |v| v);
     }
 
     /// The same for chosen rows in bf16.
-    fn dots_bf16_at(query: &[f32], rows: &[u16], chosen: &[u32], scores: &mut [f32]) {
+    pub(super) fn dots_bf16_at(query: &[f32], rows: &[u16], chosen: &[u32], scores: &mut [f32]) {
         picked(query, rows, chosen, scores, from_bf16);
     }
 
     /// Appends the positions of all scores that are at least `floor`.
-    fn at_least(scores: &[f32], floor: f32, found: &mut Vec<u32>) {
+    pub(super) fn at_least(scores: &[f32], floor: f32, found: &mut Vec<u32>) {
         for (n, group) in scores.chunks(GROUP).enumerate() {
             // Survivors are rare: one test for the whole group first, then for its parts.
             if !any(group, floor) {
@@ -91,7 +62,7 @@ versions! {
     }
 
     /// bf16 to f32.
-    fn widen(values: &[u16], out: &mut [f32]) {
+    pub(super) fn widen(values: &[u16], out: &mut [f32]) {
         for (out, &v) in out.iter_mut().zip(values) {
             *out = from_bf16(v);
         }

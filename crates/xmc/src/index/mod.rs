@@ -42,6 +42,7 @@ pub use file::Writer;
 pub use filter::Filter;
 pub use quantize::Dtype;
 
+use crate::encoder::best_precision;
 use crate::error::{Error, Result};
 
 /// Queries searched at once: bounds the memory for candidates.
@@ -54,7 +55,7 @@ const FEW: usize = 8;
 ///
 /// A row has fewer than `k` labels only if fewer are left.
 pub fn search(queries: &Tensor, labels: &LabelEmbeddings, k: usize, filter: &Filter<'_>) -> Result<TopK> {
-    search_in(first_pass(), queries, labels, k, filter)
+    search_in(best_precision(), queries, labels, k, filter)
 }
 
 /// [`search()`], with the precision of the products that find candidates given. The answer is the same.
@@ -75,15 +76,6 @@ pub fn search_in(
         }
     }
     Ok(top)
-}
-
-/// The precision in which this processor multiplies fastest.
-fn first_pass() -> Precision {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx512bf16") {
-        return Precision::Bf16;
-    }
-    Precision::F32
 }
 
 fn check(queries: &Tensor, labels: &LabelEmbeddings) -> Result<()> {

@@ -2,10 +2,11 @@
 //!
 //! A dual encoder scores a label by the embedding of its name, so a new name only has to be embedded. The model with
 //! the new labels behind the old ones is put together beside its place and published like a trained one; a crash leaves
-//! the old model.
+//! the old model. Nobody else may change it from before it is read until the new one lies there.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use xmc_data::formats::atomic::FolderAside;
 use xmc_data::{LabelSet, Strings};
@@ -19,6 +20,7 @@ use crate::model::finish::take;
 use crate::model::manifest::{self, Manifest};
 use crate::model::publish::{publish, refuse_foreign};
 use crate::model::{LABELS, Model, OpenOptions, Predictor, settings};
+use crate::run::Claim;
 
 /// What became of the names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +45,11 @@ pub fn add_labels(
     options: OpenOptions,
     progress: &dyn Fn(u64, u64),
 ) -> Result<Added> {
+    Model::require(model)?;
     refuse_foreign(out)?;
+    // A link to a model stays one: the folder that it leads to changes.
+    let (out, place) = (&resolved(out)?, &resolved(model)?);
+    let _claim = Claim::new(out)?;
     let opened = Model::open_with(model, options)?;
     let (manifest, dexml) = addable(&opened)?;
     let new = new_names(opened.labels(), names)?;
@@ -52,7 +58,7 @@ pub fn add_labels(
         labels.push(name);
     }
     let added = Added { added: new.len(), known: names.len() - new.len(), labels: labels.len() };
-    if new.is_empty() && out == model {
+    if new.is_empty() && out == place {
         return Ok(added);
     }
 
@@ -63,10 +69,11 @@ pub fn add_labels(
 
     let aside = FolderAside::new(out)?;
     let dir = aside.path().join("model");
-    std::fs::create_dir(&dir).map_err(Error::io(&dir))?;
+    fs::create_dir(&dir).map_err(Error::io(&dir))?;
     labels.names().save(&dir.join(LABELS))?;
     dexml.label_embeddings().append(&dir.join(LABEL_EMBEDDINGS), new.len(), |file| file.push(rows.host()))?;
-    take_rest(model, manifest, &dir)?;
+    let bring = if out == place { take } else { copy };
+    take_rest(model, manifest, &dir, bring)?;
     let manifest = Manifest {
         format: manifest::FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -110,15 +117,30 @@ fn new_names(known: &LabelSet, names: &Strings) -> Result<Strings> {
     Ok(Strings::new(names.iter().filter(|name| !index.contains_key(name) && seen.insert(*name))))
 }
 
-/// Takes the files that stay as they are.
-fn take_rest(model: &Path, manifest: &Manifest, dir: &Path) -> Result<()> {
+/// The folder that `path` leads to, if there is one.
+fn resolved(path: &Path) -> Result<PathBuf> {
+    if path.exists() { fs::canonicalize(path).map_err(Error::io(path)) } else { Ok(path.to_owned()) }
+}
+
+/// Two models share no file: whoever changes one in place must not change the other.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to).map(|_| ()).map_err(Error::io(from))
+}
+
+/// Brings the files that stay as they are.
+fn take_rest(
+    model: &Path,
+    manifest: &Manifest,
+    dir: &Path,
+    bring: impl Fn(&Path, &Path) -> Result<()>,
+) -> Result<()> {
     for entry in &manifest.files {
         let (name, path) = (entry.name.as_str(), dir.join(&entry.name));
         if ![LABELS, LABEL_EMBEDDINGS].contains(&name) {
             if let Some(folder) = path.parent() {
-                std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+                fs::create_dir_all(folder).map_err(Error::io(folder))?;
             }
-            take(&model.join(name), &path)?;
+            bring(&model.join(name), &path)?;
         }
     }
     Ok(())

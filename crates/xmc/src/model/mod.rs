@@ -107,16 +107,25 @@ impl Model {
 
     /// The same, with a say in where and how an encoder computes.
     pub fn open_with(dir: &Path, options: OpenOptions) -> Result<Self> {
-        if !dir.exists() {
-            return Err(Error::file(dir, "no such model folder; `xmc train` makes one"));
-        }
+        Self::require(dir)?;
         if dir.join(manifest::NAME).exists() {
-            return Self::open_own(dir, options);
+            Self::open_own(dir, options)
+        } else {
+            Self::foreign(dir, pecos::open(dir)?)
         }
-        if pecos::is_pecos_model(dir) {
-            return Self::foreign(dir, pecos::open(dir)?);
+    }
+
+    /// Refuses a path that does not look like a model folder.
+    fn require(dir: &Path) -> Result<()> {
+        if Self::is_at(dir) {
+            return Ok(());
         }
-        Err(Error::file(dir, "not a model folder: it has neither model.json nor the param.json of libpecos"))
+        let problem = if dir.exists() {
+            "not a model folder: it has neither model.json nor the param.json of libpecos"
+        } else {
+            "no such model folder; `xmc train` makes one"
+        };
+        Err(Error::file(dir, problem))
     }
 
     fn open_own(dir: &Path, options: OpenOptions) -> Result<Self> {

@@ -17,20 +17,21 @@ HERE = Path(__file__).parent
 
 def cases(args):
     """(name, our arguments, their arguments) without threads and precision."""
-    step = ["--encoder", args.encoder]
+    step = ["--encoder", args.encoder, "--steps", str(args.steps)]
     found = [("train, 32 x 128 random tokens", ["peer", "--mode", "train", *step],
               ["torch_step.py", "--mode", "train", *step])]
     for folder in args.data:
         texts = str(Path(folder) / "raw/trn_X.txt")
         name = Path(folder).name
         found.append((f"train, texts of {name}", ["peer", "--mode", "train", "--texts", texts, *step],
-                      ["torch_step.py", "--mode", "train", "--texts", texts, "--steps", "10", *step]))
+                      ["torch_step.py", "--mode", "train", "--texts", texts, *step]))
     for folder in args.data[:1]:
         for part, file in (("test texts", "tst_X.txt"), ("labels", "Y.txt")):
             texts = str(Path(folder) / "raw" / file)
             found.append((f"embed {part} of {Path(folder).name}", ["peer", "--mode", "embed", "--texts", texts, *step],
                           ["torch_step.py", "--mode", "embed", "--batch", "64", "--texts", texts, *step]))
-    found.append(("loss with gradients, 256 x 131,072, d 384", ["loss"], ["torch_loss.py"]))
+    for how, more in (("by hand", []), ("autograd", ["--autograd"])):
+        found.append((f"loss with gradients ({how} there), 256 x 131,072, d 384", ["loss"], ["torch_loss.py", *more]))
     return [case for case in found if args.only in case[0]]
 
 
@@ -49,6 +50,7 @@ def main():
     parser.add_argument("--encoder", required=True)
     parser.add_argument("--data", nargs="*", default=[], help="dataset folders")
     parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--steps", type=int, default=7, help="steps of a process after two that warm up")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--log", default="encoder.jsonl")

@@ -99,11 +99,15 @@ fn laptop(scale: Scale) -> DexmlConfig {
     DexmlConfig {
         max_len: tokens(scale.text_bytes, 128),
         label_max_len: tokens(scale.label_bytes, 32),
-        negatives: if scale.labels <= 1000 { Negatives::All } else { Negatives::Pool(768) },
+        negatives: match scale.labels {
+            0..=1000 => Negatives::All,
+            1001..=20_000 => Negatives::Pool(2048),
+            _ => Negatives::Pool(768),
+        },
         epochs: match scale.rows {
             0..10_000 => 15,
-            10_000..50_000 => 8,
-            50_000..200_000 => 4,
+            10_000..50_000 => 6,
+            50_000..200_000 => 3,
             _ => 2,
         },
         ..DexmlConfig::default()

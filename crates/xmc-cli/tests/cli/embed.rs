@@ -102,7 +102,7 @@ fn what_cannot_be_embedded_says_why() {
         (&["--encoder", "./nowhere"], "./nowhere: no such folder; expected one with config.json"),
         (&["--encoder", "t.txt"], "t.txt: not a folder"),
         (&["--encoder", "empty"], "empty"),
-        (&["--encoder", "no-config"], "no-config/config.json"),
+        (&["--encoder", "no-config"], "no-config: no config.json in it"),
         (&["--encoder", "no-weights"], "no-weights"),
         (&["--encoder", "no-words"], "no-words"),
         (&["--encoder", "cut"], "cut/model.safetensors"),

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use xmc_data::Strings;
 use xmc_nn::hf::Tokenizer;
 use xmc_nn::tokens::{Tokens, by_budget};
@@ -16,6 +17,50 @@ use crate::error::{Error, Result};
 
 /// Tokens that go through the tower together: enough work for all threads, and activations that stay small.
 const BUDGET: usize = 16_384;
+
+/// How the vectors of a text's tokens become one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PoolingKind {
+    /// Their mean.
+    #[default]
+    Mean,
+    /// The vector of the first token.
+    Cls,
+}
+
+impl From<PoolingKind> for Pooling {
+    fn from(kind: PoolingKind) -> Self {
+        match kind {
+            PoolingKind::Mean => Pooling::Mean,
+            PoolingKind::Cls => Pooling::Cls,
+        }
+    }
+}
+
+/// Precision of the products.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrecisionChoice {
+    /// bf16 where the processor has instructions for it, else f32.
+    #[default]
+    Auto,
+    /// 32 bits.
+    F32,
+    /// Operands of 16 bits, sums of 32.
+    Bf16,
+}
+
+impl PrecisionChoice {
+    /// The precision that is meant on this processor.
+    pub fn resolve(self) -> Precision {
+        match self {
+            PrecisionChoice::F32 => Precision::F32,
+            PrecisionChoice::Bf16 => Precision::Bf16,
+            PrecisionChoice::Auto => best_precision(),
+        }
+    }
+}
 
 /// A tower and the tokenizer that belongs to it.
 #[derive(Debug)]

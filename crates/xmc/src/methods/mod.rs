@@ -4,6 +4,7 @@
 
 pub mod dexml;
 pub mod xr_linear;
+pub mod xr_transformer;
 
 use std::path::PathBuf;
 

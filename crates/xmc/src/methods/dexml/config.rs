@@ -8,6 +8,7 @@ use xmc_nn::optim::Schedule;
 
 use super::keys;
 use crate::config::{Group, Settings};
+use crate::encoder::{PoolingKind, PrecisionChoice};
 use crate::index::Dtype;
 
 /// What a label is scored with.
@@ -19,30 +20,6 @@ pub enum Head {
     LabelText,
     /// A row of weights and a bias of its own: one-vs-all.
     Classifier,
-}
-
-/// How the vectors of a text's tokens become one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PoolingKind {
-    /// Their mean.
-    #[default]
-    Mean,
-    /// The vector of the first token.
-    Cls,
-}
-
-/// Precision of the products.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PrecisionChoice {
-    /// bf16 where the processor has instructions for it, else f32.
-    #[default]
-    Auto,
-    /// 32 bits.
-    F32,
-    /// Operands of 16 bits, sums of 32.
-    Bf16,
 }
 
 /// What a training step minimises. (spec: DEXML, 3.2)

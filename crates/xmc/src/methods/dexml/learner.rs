@@ -13,7 +13,6 @@ use super::config::{CriterionKind, DexmlConfig, Head};
 use super::inputs::TokenSets;
 use super::negatives::Pool;
 use super::scoring::Scorer;
-use super::trained::precision;
 use crate::error::Result;
 
 /// Encoder, head and optimisers.
@@ -296,7 +295,7 @@ fn loss_options(config: &DexmlConfig) -> LossOptions {
         },
         CriterionKind::Bce => Criterion::Bce,
     };
-    LossOptions { precision: precision(config.precision), ..LossOptions::new(criterion, config.tau) }
+    LossOptions { precision: config.precision.resolve(), ..LossOptions::new(criterion, config.tau) }
 }
 
 /// The number that a person wrote: 0.06 as f32 is a little less, and 0.06 of 50 steps would be 2.

@@ -28,10 +28,7 @@ mod validation;
 use xmc_data::dataset::Dataset;
 use xmc_nn::hf::weights::Weights;
 
-pub use config::{
-    CriterionKind, DexmlConfig, Head, Negatives, OfPositives, PoolBy, PoolingKind, Positives,
-    PrecisionChoice, TopkSize,
-};
+pub use config::{CriterionKind, DexmlConfig, Head, Negatives, OfPositives, PoolBy, Positives, TopkSize};
 pub use model::{Dexml, Session};
 pub(crate) use model::{ENCODER, LABEL_EMBEDDINGS, reads_no_features};
 pub use presets::{Preset, Scale};
@@ -46,7 +43,7 @@ use crate::model::finish::{Finished, finish, take};
 use crate::model::publish::refuse_foreign;
 use crate::run::{Artifact, Identity, Run, remove};
 use inputs::{Split, TokenSets, check_names, required};
-use trained::{CURVES, Vectors, precision};
+use trained::{CURVES, Vectors};
 
 /// Learns from the training rows of `data` and writes a model folder.
 pub fn train(
@@ -83,7 +80,7 @@ pub fn train(
 
     // The parts as one model: measured, then written.
     let (encoder, vectors) = (trained.join(ENCODER), run.stage_dir("labels").join(LABEL_EMBEDDINGS));
-    let method = Dexml::open(&encoder, &vectors, config, options.device, precision(config.precision))?;
+    let method = Dexml::open(&encoder, &vectors, config, options.device, config.precision.resolve())?;
     let features = method.label_embeddings().dim();
     let model = Model::assemble(&options.out, data.labels.clone(), method.into());
     let metrics = measure(&model, data, options)?;

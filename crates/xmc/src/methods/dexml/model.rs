@@ -13,10 +13,10 @@ use std::path::Path;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use xmc_data::topk::by_score;
 use xmc_data::{Row, Strings, TopK};
-use xmc_nn::tower::{Pooling, TowerConfig};
+use xmc_nn::tower::TowerConfig;
 use xmc_nn::{Device, Precision, Tensor};
 
-use super::config::{DexmlConfig, Head, PoolingKind};
+use super::config::{DexmlConfig, Head};
 use super::scoring::with_one;
 use crate::encoder::Encoder;
 use crate::error::{Error, Result};
@@ -143,14 +143,7 @@ impl Dexml {
 
 /// What is behind the transformer, by the settings of a training.
 pub(crate) fn tower_config(config: &DexmlConfig) -> TowerConfig {
-    TowerConfig {
-        pooling: match config.pooling {
-            PoolingKind::Mean => Pooling::Mean,
-            PoolingKind::Cls => Pooling::Cls,
-        },
-        projection: config.projection,
-        normalize: config.normalize,
-    }
+    TowerConfig { pooling: config.pooling.into(), projection: config.projection, normalize: config.normalize }
 }
 
 /// An exact search is what this model does anyway; a beam would be silently ignored.

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use xmc_data::dataset::Dataset;
 use xmc_data::{Error, Result};
 
-use super::config::{DexmlConfig, Negatives, PoolingKind, Positives};
+use super::config::{DexmlConfig, Negatives, Positives};
+use crate::encoder::PoolingKind;
 
 /// A kind of machine, or of purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

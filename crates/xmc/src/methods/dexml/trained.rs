@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 
 use xmc_nn::hf::Tokenizer;
 use xmc_nn::tower::Tower;
-use xmc_nn::{Device, Precision, Tensor, checkpoint};
+use xmc_nn::{Device, Tensor, checkpoint};
 
-use super::config::{DexmlConfig, Head, PrecisionChoice};
+use super::config::{DexmlConfig, Head};
 use super::inputs::TokenSets;
 use super::learner::Learner;
 use super::model::{ENCODER, LABEL_EMBEDDINGS, tower_config};
 use super::scoring::embed_all;
-use crate::encoder::best_precision;
 use crate::error::{Error, Result};
 use crate::index::LabelEmbeddings;
 use crate::model::finish::take;
@@ -24,16 +23,7 @@ const HEAD: &str = "head.safetensors";
 
 /// The tower of an encoder as the settings want it.
 pub(super) fn open_tower(encoder: &Path, config: &DexmlConfig, device: Device) -> Result<Tower> {
-    Ok(Tower::open(encoder, tower_config(config), device, precision(config.precision))?)
-}
-
-/// The precision that the setting means on this processor.
-pub(super) fn precision(choice: PrecisionChoice) -> Precision {
-    match choice {
-        PrecisionChoice::F32 => Precision::F32,
-        PrecisionChoice::Bf16 => Precision::Bf16,
-        PrecisionChoice::Auto => best_precision(),
-    }
+    Ok(Tower::open(encoder, tower_config(config), device, config.precision.resolve())?)
 }
 
 /// A finished training.

@@ -134,7 +134,7 @@ impl XrLinearConfig {
 }
 
 /// Puts the name of the table before the key that an error names.
-pub(super) fn within(table: &str, problem: xmc_data::Error) -> xmc_data::Error {
+pub(in crate::methods) fn within(table: &str, problem: xmc_data::Error) -> xmc_data::Error {
     match problem {
         xmc_data::Error::Config { key, value, expected } => {
             let name = key.rsplit('.').next().unwrap_or_default();

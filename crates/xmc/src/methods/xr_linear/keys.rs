@@ -38,78 +38,61 @@ pub(super) const GROUPS: &[Group] = &[
         ],
     },
     VECTORIZER,
-    Group {
-        name: "label_features",
-        meaning: "What a label looks like when labels are grouped into a tree.",
-        keys: &[
-            key(
-                "kind",
-                "pifa: the sum of its training rows. text: the features of its name. mix: the weighted sum of both. given: a row of files.label_features.",
-                "\"pifa\", \"text\", \"pifa+text\", \"mix\" or \"given\"",
-            ),
-            key("pifa_weight", "Share of pifa in mix.", "a number from 0 to 1"),
-        ],
-    },
-    Group {
-        name: "cluster",
-        meaning: "How labels are grouped into a tree.",
-        keys: &[
-            key(
-                "method",
-                "balanced: repeated halving into groups of equal size. unbalanced: k-means with many parts and few levels, as in Bonsai.",
-                "\"balanced\" or \"unbalanced\"",
-            ),
-            key(
-                "branching",
-                "Children of an inner node of a balanced tree; best a power of two.",
-                "a whole number, 2 or more",
-            ),
-            key("max_leaf_size", "Labels that stay together at most.", "a whole number, 1 or more"),
-            key("spherical", "Compare labels by angle (cosine) instead of by distance.", ON_OFF),
-            key("max_iterations", "Rounds of k-means for one group at most.", "a whole number, 1 or more"),
-            key(
-                "min_codes",
-                "Levels are added on top until at most this many nodes are below the root; 0 means as many as branching, 1 none at all.",
-                "a whole number",
-            ),
-            key(
-                "unbalanced_branching",
-                "Children of an inner node of an unbalanced tree at most.",
-                "a whole number, 2 or more",
-            ),
-            key(
-                "unbalanced_depth",
-                "Levels of an unbalanced tree at most; 1 is one-vs-all.",
-                "a whole number, 1 or more",
-            ),
-        ],
-    },
+    LABEL_FEATURES,
+    CLUSTER,
     RANKER,
-    Group {
-        name: "files",
-        meaning: "Further inputs, as .npz files of scipy. Paths are relative to where the program is started.",
-        keys: &[
-            key(
-                "label_features",
-                "Label features [labels, any], for label_features.kind = \"given\".",
-                "a path",
-            ),
-            key(
-                "tree",
-                "A label tree to use instead of growing one: a code matrix [labels, groups], or a folder of them as libpecos writes it.",
-                "a path",
-            ),
-            key(
-                "relevance",
-                "Costs of the training labels [rows, labels], with the entries of Y.trn.",
-                "a path",
-            ),
-            key("negatives", "Labels to use as negatives of a row [rows, labels], for usn.", "a path"),
-        ],
-    },
+    FILES,
 ];
 
-const VECTORIZER: Group = Group {
+pub(in crate::methods) const LABEL_FEATURES: Group = Group {
+    name: "label_features",
+    meaning: "What a label looks like when labels are grouped into a tree.",
+    keys: &[
+        key(
+            "kind",
+            "pifa: the sum of its training rows. text: the features of its name. mix: the weighted sum of both. given: a row of files.label_features.",
+            "\"pifa\", \"text\", \"pifa+text\", \"mix\" or \"given\"",
+        ),
+        key("pifa_weight", "Share of pifa in mix.", "a number from 0 to 1"),
+    ],
+};
+
+/// Settings of one tree.
+pub(in crate::methods) const TREE_KEYS: &[Key] = &[
+    key(
+        "method",
+        "balanced: repeated halving into groups of equal size. unbalanced: k-means with many parts and few levels, as in Bonsai.",
+        "\"balanced\" or \"unbalanced\"",
+    ),
+    key(
+        "branching",
+        "Children of an inner node of a balanced tree; best a power of two.",
+        "a whole number, 2 or more",
+    ),
+    key("max_leaf_size", "Labels that stay together at most.", "a whole number, 1 or more"),
+    key("spherical", "Compare labels by angle (cosine) instead of by distance.", ON_OFF),
+    key("max_iterations", "Rounds of k-means for one group at most.", "a whole number, 1 or more"),
+    key(
+        "min_codes",
+        "Levels are added on top until at most this many nodes are below the root; 0 means as many as branching, 1 none at all.",
+        "a whole number",
+    ),
+    key(
+        "unbalanced_branching",
+        "Children of an inner node of an unbalanced tree at most.",
+        "a whole number, 2 or more",
+    ),
+    key(
+        "unbalanced_depth",
+        "Levels of an unbalanced tree at most; 1 is one-vs-all.",
+        "a whole number, 1 or more",
+    ),
+];
+
+const CLUSTER: Group =
+    Group { name: "cluster", meaning: "How labels are grouped into a tree.", keys: TREE_KEYS };
+
+pub(in crate::methods) const VECTORIZER: Group = Group {
     name: "vectorizer",
     meaning: "How a text becomes features. Repeat the table for several vectorizers side by side; with --set they are vectorizer.0, vectorizer.1 and so on.",
     keys: &[
@@ -182,7 +165,7 @@ const VECTORIZER: Group = Group {
     ],
 };
 
-const RANKER: Group = Group {
+pub(in crate::methods) const RANKER: Group = Group {
     name: "ranker",
     meaning: "How every level of the tree learns to rank its nodes, and how it is searched.",
     keys: &[
@@ -234,5 +217,20 @@ const RANKER: Group = Group {
             "Precision of the stored weights: smaller is faster to load. u8 keeps 256 different numbers a level.",
             "\"u8\", \"f16\" or \"f32\"",
         ),
+    ],
+};
+
+pub(in crate::methods) const FILES: Group = Group {
+    name: "files",
+    meaning: "Further inputs, as .npz files of scipy. Paths are relative to where the program is started.",
+    keys: &[
+        key("label_features", "Label features [labels, any], for label_features.kind = \"given\".", "a path"),
+        key(
+            "tree",
+            "A label tree to use instead of growing one: a code matrix [labels, groups], or a folder of them as libpecos writes it.",
+            "a path",
+        ),
+        key("relevance", "Costs of the training labels [rows, labels], with the entries of Y.trn.", "a path"),
+        key("negatives", "Labels to use as negatives of a row [rows, labels], for usn.", "a path"),
     ],
 };

@@ -9,7 +9,7 @@
 mod config;
 mod estimate;
 mod inputs;
-mod keys;
+pub(in crate::methods) mod keys;
 mod predict;
 mod stages;
 mod write;
@@ -35,7 +35,7 @@ use crate::model::Model;
 use crate::model::finish::Finished;
 use crate::model::publish::refuse_foreign;
 use crate::run::{Artifact, Identity, Run};
-use config::within;
+pub(in crate::methods) use config::within;
 use inputs::{Extra, features, label_rows, uses_given};
 use write::write;
 

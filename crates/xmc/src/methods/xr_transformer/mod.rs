@@ -1,0 +1,7 @@
+//! XR-Transformer (Zhang, Chang, Yu, Dhillon: "Fast Multi-Resolution Transformer Fine-tuning for Extreme Multi-label Text
+//! Classification", NeurIPS 2021, arXiv 2110.00685).
+
+mod config;
+mod keys;
+
+pub use config::{Bootstrap, HeadLoss, MatcherConfig, Matching, TrainingConfig, XrTransformerConfig};

@@ -30,7 +30,12 @@ pub struct LearningRate {
 impl LearningRate {
     /// Rises to `base` over the fraction `warmup` of `total` steps (rounded down).
     pub fn new(schedule: Schedule, base: f64, warmup: f64, total: u64) -> Self {
-        LearningRate { schedule, base, warmup: (warmup * total as f64) as u64, total }
+        Self::with_warmup_steps(schedule, base, (warmup * total as f64) as u64, total)
+    }
+
+    /// Rises to `base` over the first `warmup_steps` of `total` steps; if there are no more than these, it rises only.
+    pub fn with_warmup_steps(schedule: Schedule, base: f64, warmup_steps: u64, total: u64) -> Self {
+        LearningRate { schedule, base, warmup: warmup_steps, total }
     }
 
     /// The rate of step `s`, from 0.
@@ -76,6 +81,10 @@ mod tests {
         let found = rates(cosine);
         assert_eq!((found[2], found[8], found[9]), (2.0, 0.0, 0.0));
         assert!((found[5] - 1.0).abs() < 1e-6 && found[3] > 1.8);
+        let counted = LearningRate::with_warmup_steps(Schedule::Cosine, 2.0, 2, 8);
+        assert_eq!(counted, cosine);
+        let short = LearningRate::with_warmup_steps(Schedule::Linear, 2.0, 8, 4);
+        assert_eq!(rates(short)[..4], [0.0, 0.25, 0.5, 0.75]);
         // No warm-up: the first step has the full rate.
         assert_eq!(LearningRate::new(Schedule::Linear, 2.0, 0.0, 4).lr_at(0), 2.0);
         assert_eq!(serde_json::to_string(&Schedule::Cosine).unwrap(), "\"cosine\"");

@@ -2,7 +2,10 @@
 //!
 //! What all of them share stands here: how a training is asked for, what it reports, and [`Method`], the trained ones.
 
+mod checkpoints;
 pub mod dexml;
+mod random;
+mod speed;
 pub mod xr_linear;
 pub mod xr_transformer;
 

@@ -4,8 +4,7 @@
 //! of the seed and the step. The best parameters so far and the mined labels lie in files of their own: both are made
 //! at the end of an epoch, and a run that is set back before that point makes the same ones again.
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,7 +12,8 @@ use xmc_nn::checkpoint;
 
 use super::learner::Learner;
 use super::mining::Shortlist;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::methods::checkpoints::{Checkpoints, write};
 
 /// Where a training stands.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -57,63 +57,13 @@ impl Progress {
     }
 }
 
-/// The folder in which an unfinished training keeps its state.
-pub(super) struct Checkpoints {
-    dir: PathBuf,
-    every: Duration,
-    last: Instant,
-}
+/// What an unfinished training keeps, beside its state: curves, best parameters, mined labels.
+pub(super) struct Files<'a>(pub(super) &'a Checkpoints);
 
-impl Checkpoints {
-    /// In the existing folder `dir`, every so many minutes.
-    pub(super) fn new(dir: &Path, minutes: f32) -> Self {
-        Checkpoints {
-            dir: dir.to_owned(),
-            every: Duration::from_secs_f32(minutes.min(1e6) * 60.0),
-            last: Instant::now(),
-        }
-    }
-
+impl Files<'_> {
     /// Where the curves grow.
     pub(super) fn curves(&self) -> PathBuf {
-        self.dir.join("curves.jsonl")
-    }
-
-    /// Whether it is time for the next.
-    pub(super) fn due(&self) -> bool {
-        self.last.elapsed() >= self.every
-    }
-
-    /// Writes everything, aside and renamed.
-    pub(super) fn save(&mut self, learner: &Learner<'_>, progress: &Progress) -> Result<()> {
-        let meta = serde_json::to_value(progress).map_err(|e| Error::Mismatch(e.to_string()))?;
-        write(&self.path(), &learner.state(), &meta)?;
-        self.last = Instant::now();
-        Ok(())
-    }
-
-    /// Sets `learner` back to the last checkpoint; `None` if there is none.
-    pub(super) fn restore(&self, learner: &mut Learner<'_>) -> Result<Option<Progress>> {
-        let path = self.path();
-        if !path.exists() {
-            return Ok(None);
-        }
-        let mut read = || {
-            let mut saved = checkpoint::load(&path)?;
-            learner.restore(&mut saved)?;
-            serde_json::from_value(saved.meta).map(Some).map_err(|e| Error::file(&path, e.to_string()))
-        };
-        read().map_err(|problem| self.damaged(&problem))
-    }
-
-    /// Adds to a problem with a file what can be done about it.
-    fn damaged(&self, problem: &Error) -> Error {
-        let dir = self.dir.display();
-        Error::Mismatch(format!("{problem}; remove {dir} or train without --resume"))
-    }
-
-    fn path(&self) -> PathBuf {
-        self.dir.join("checkpoint.safetensors")
+        self.0.dir().join("curves.jsonl")
     }
 
     /// Keeps the parameters as the best.
@@ -124,15 +74,15 @@ impl Checkpoints {
     /// Goes back to the best parameters.
     pub(super) fn load_best(&self, learner: &mut Learner<'_>) -> Result<()> {
         let mut read = || learner.set_parameters(&mut checkpoint::load(&self.best())?);
-        read().map_err(|problem| self.damaged(&problem))
+        read().map_err(|problem| self.0.damaged(&problem))
     }
 
     fn best(&self) -> PathBuf {
-        self.dir.join("best.safetensors")
+        self.0.dir().join("best.safetensors")
     }
 
     fn shortlist(&self) -> PathBuf {
-        self.dir.join("shortlist.safetensors")
+        self.0.dir().join("shortlist.safetensors")
     }
 
     /// Keeps the labels mined last.
@@ -142,14 +92,8 @@ impl Checkpoints {
 
     /// The labels mined last.
     pub(super) fn load_shortlist(&self) -> Result<Shortlist> {
-        Shortlist::load(&self.shortlist()).map_err(|problem| self.damaged(&problem))
+        Shortlist::load(&self.shortlist()).map_err(|problem| self.0.damaged(&problem))
     }
-}
-
-fn write(path: &Path, tensors: &[(String, &[f32])], meta: &Value) -> Result<()> {
-    let tensors: Vec<(&str, &[f32])> =
-        tensors.iter().map(|(name, values)| (name.as_str(), *values)).collect();
-    Ok(checkpoint::save(path, &tensors, meta)?)
 }
 
 #[cfg(test)]

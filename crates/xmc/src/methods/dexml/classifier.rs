@@ -11,8 +11,8 @@
 use xmc_nn::optim::{AdamWConfig, RowAdamW};
 use xmc_nn::{Device, Tensor};
 
-use super::random::{Draws, Purpose};
 use crate::error::{Error, Result};
+use crate::methods::random::{Draws, Purpose};
 
 /// Weights of all labels, and how they move.
 pub(super) struct Classifier {

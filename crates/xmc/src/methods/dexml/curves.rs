@@ -5,14 +5,12 @@
 //! {"step":140,"epoch":1,"seconds":402.1,"validation":{"P@1":41.2,...}}
 //! ```
 
-use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::learner::StepReport;
 use crate::error::{Error, Result};
 
 /// A growing file of records.
@@ -51,48 +49,6 @@ impl Curves {
     pub(super) fn flush(&mut self) -> Result<u64> {
         self.file.flush().and_then(|()| self.file.get_ref().sync_data()).map_err(Error::io(&self.path))?;
         Ok(self.bytes)
-    }
-}
-
-/// Loss and speed of the last steps, for people.
-#[derive(Default)]
-pub(super) struct Speed {
-    loss: Recent,
-    tokens: Recent,
-    seconds: Recent,
-}
-
-/// A mean in which older values fade.
-#[derive(Default)]
-struct Recent {
-    sum: f64,
-    weight: f64,
-}
-
-impl Recent {
-    fn push(&mut self, value: f64) {
-        const FADING: f64 = 0.95;
-        (self.sum, self.weight) = (FADING * self.sum + value, FADING * self.weight + 1.0);
-    }
-
-    fn mean(&self) -> f64 {
-        self.sum / self.weight.max(1.0)
-    }
-}
-
-impl Speed {
-    /// Adds a step that took so long.
-    pub(super) fn push(&mut self, report: &StepReport, seconds: f64) {
-        self.loss.push(report.loss);
-        self.tokens.push(report.tokens as f64);
-        self.seconds.push(seconds);
-    }
-}
-
-impl fmt::Display for Speed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let speed = self.tokens.mean() / self.seconds.mean().max(1e-9);
-        write!(f, "loss {:.4}   {speed:.0} tokens/s", self.loss.mean())
     }
 }
 

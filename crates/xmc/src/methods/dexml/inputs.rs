@@ -11,10 +11,10 @@ use xmc_nn::tokens::Tokens;
 use xmc_nn::transformer::Config;
 
 use super::config::{DexmlConfig, Head};
-use super::random::{Draws, Purpose};
 use crate::encoder::{check_vocabulary, require_folder};
 use crate::error::{Error, Result};
 use crate::events::Events;
+use crate::methods::random::{Draws, Purpose};
 use crate::run::Artifact;
 
 /// Token ids of training texts and of label names.

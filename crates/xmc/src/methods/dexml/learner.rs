@@ -14,6 +14,7 @@ use super::inputs::TokenSets;
 use super::negatives::Pool;
 use super::scoring::Scorer;
 use crate::error::Result;
+use crate::methods::checkpoints::named;
 
 /// Encoder, head and optimisers.
 pub(super) struct Learner<'a> {
@@ -270,10 +271,6 @@ impl<'a> Learner<'a> {
         }
         Ok(())
     }
-}
-
-fn named<'s>(of: &str, parts: Vec<(&'static str, &'s [f32])>) -> impl Iterator<Item = (String, &'s [f32])> {
-    parts.into_iter().map(move |(name, values)| (format!("{of}.{name}"), values))
 }
 
 fn sum(mut a: Vec<f32>, b: Option<&[f32]>) -> Vec<f32> {

@@ -8,10 +8,10 @@ use std::path::Path;
 use xmc_data::dataset::Dataset;
 use xmc_nn::checkpoint;
 
-use super::random::{Draws, Purpose};
 use super::scoring::Scorer;
 use crate::error::{Error, Result};
 use crate::index::{Filter, search};
+use crate::methods::random::{Draws, Purpose};
 
 /// Rows embedded and searched together: bounds the memory for their embeddings.
 const ROWS: usize = 8192;

@@ -19,7 +19,6 @@ mod mining;
 mod model;
 mod negatives;
 mod presets;
-mod random;
 mod scoring;
 mod trained;
 mod training;

@@ -18,20 +18,22 @@ use serde_json::json;
 use xmc_data::dataset::Dataset;
 use xmc_nn::loss::Targets;
 
-use super::checkpointing::{Checkpoints, Progress};
+use super::checkpointing::{Files, Progress};
 use super::config::{DexmlConfig, Head, Negatives};
-use super::curves::{Curves, Speed};
+use super::curves::Curves;
 use super::estimate;
 use super::inputs::{Split, TokenSets};
 use super::learner::{Learner, StepReport};
 use super::mining::{self, Shortlist};
 use super::negatives::Sampler;
-use super::random::{Draws, Purpose};
 use super::trained::{Trained, open_tower};
 use super::validation::Validation;
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::methods::TrainOptions;
+use crate::methods::checkpoints::Checkpoints;
+use crate::methods::random::{Draws, Purpose};
+use crate::methods::speed::Speed;
 
 /// What a training works on.
 #[derive(Clone, Copy)]
@@ -103,12 +105,13 @@ impl<'a> Training<'a> {
         let tower = open_tower(encoder, config, options.device)?;
         let mut learner = Learner::new(tower, config, tokens, data.labels.len(), task.steps(), options.seed);
         let checkpoints = Checkpoints::new(unfinished, config.checkpoint_minutes);
-        let progress = checkpoints.restore(&mut learner)?.unwrap_or_default();
+        let progress: Progress = checkpoints.restore(|saved| learner.restore(saved))?.unwrap_or_default();
+        let files = Files(&checkpoints);
         Ok(Training {
             sampler: Sampler::new(config, &data.train.y, &split.learn, options.seed),
             validation: Validation::new(data, &split.validate, &config.metric)?,
-            shortlist: if progress.mined.is_some() { Some(checkpoints.load_shortlist()?) } else { None },
-            curves: Curves::open(&checkpoints.curves(), progress.curves)?,
+            shortlist: if progress.mined.is_some() { Some(files.load_shortlist()?) } else { None },
+            curves: Curves::open(&files.curves(), progress.curves)?,
             clock: (progress.milliseconds as f64 / 1e3, Instant::now()),
             warned: false,
             task,
@@ -138,7 +141,7 @@ impl<'a> Training<'a> {
         self.task.events.status("mining negatives");
         let shortlist =
             mining::mine(&self.learner.scorer()?, self.task.data, &self.task.split.learn, config.mine_top)?;
-        self.checkpoints.save_shortlist(&shortlist)?;
+        self.files().save_shortlist(&shortlist)?;
         (self.shortlist, self.progress.mined) = (Some(shortlist), Some(epoch));
         Ok(())
     }
@@ -180,7 +183,7 @@ impl<'a> Training<'a> {
             "step": self.progress.step, "epoch": self.progress.epoch, "loss": report.loss, "lr": report.lr,
             "norm": report.norm, "tokens_per_second": speed.round(), "seconds": self.seconds(),
         }))?;
-        self.speed.push(report, seconds);
+        self.speed.push(report.loss, report.tokens, seconds);
         let best = match (self.progress.best(), self.progress.best_epoch) {
             (Some(best), Some(epoch)) => format!("   {} {best:.2} (epoch {epoch})", self.task.config.metric),
             _ => String::new(),
@@ -223,7 +226,7 @@ impl<'a> Training<'a> {
             if better { " (best)" } else { "" },
             shown.join("   ")
         ));
-        if better { self.checkpoints.save_best(&self.learner) } else { Ok(()) }
+        if better { self.files().save_best(&self.learner) } else { Ok(()) }
     }
 
     /// Whether validations have shown no progress for too long.
@@ -267,16 +270,21 @@ impl<'a> Training<'a> {
             );
         }
         if self.progress.best_epoch.is_some() {
-            self.checkpoints.load_best(&mut self.learner)?;
+            Files(&self.checkpoints).load_best(&mut self.learner)?;
         }
         self.curves.flush()?;
-        Trained::new(self.learner, encoder, self.checkpoints.curves())
+        let curves = self.files().curves();
+        Trained::new(self.learner, encoder, curves)
     }
 
     fn checkpoint(&mut self) -> Result<()> {
         self.progress.curves = self.curves.flush()?;
         self.progress.milliseconds = (self.seconds() * 1e3) as u64;
-        self.checkpoints.save(&self.learner, &self.progress)
+        self.checkpoints.save(&self.learner.state(), &self.progress)
+    }
+
+    fn files(&self) -> Files<'_> {
+        Files(&self.checkpoints)
     }
 
     /// Seconds of training so far.

@@ -14,7 +14,7 @@ pub(super) enum Purpose {
     Pool,
     /// Mined labels of a step.
     Mined,
-    /// First weights of the one-vs-all head.
+    /// First weights of a head.
     Head,
 }
 

@@ -1,0 +1,91 @@
+//! How does a training that was killed go on as if nothing had happened? From its last checkpoint: named runs of floats
+//! (parameters, what the optimisers remember) and where it stood, in one file that is written aside and renamed.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use xmc_nn::checkpoint::{self, Checkpoint};
+
+use crate::error::{Error, Result};
+
+/// The folder in which an unfinished training keeps its state.
+pub(super) struct Checkpoints {
+    dir: PathBuf,
+    every: Duration,
+    last: Instant,
+}
+
+impl Checkpoints {
+    /// In the existing folder `dir`, every so many minutes.
+    pub(super) fn new(dir: &Path, minutes: f32) -> Self {
+        Checkpoints {
+            dir: dir.to_owned(),
+            every: Duration::from_secs_f32(minutes.min(1e6) * 60.0),
+            last: Instant::now(),
+        }
+    }
+
+    /// The folder.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Whether it is time for the next.
+    pub(super) fn due(&self) -> bool {
+        self.last.elapsed() >= self.every
+    }
+
+    /// Writes everything that later steps depend on, and where the training stands.
+    pub(super) fn save(&mut self, state: &[(String, &[f32])], progress: &impl Serialize) -> Result<()> {
+        let meta = serde_json::to_value(progress).map_err(|e| Error::Mismatch(e.to_string()))?;
+        write(&self.path(), state, &meta)?;
+        self.last = Instant::now();
+        Ok(())
+    }
+
+    /// Hands the state of the last checkpoint to `put_back`, and returns where the training stood; `None` if there is
+    /// no checkpoint.
+    pub(super) fn restore<P: DeserializeOwned>(
+        &self,
+        put_back: impl FnOnce(&mut Checkpoint) -> Result<()>,
+    ) -> Result<Option<P>> {
+        let path = self.path();
+        if !path.exists() {
+            return Ok(None);
+        }
+        let read = || {
+            let mut saved = checkpoint::load(&path)?;
+            put_back(&mut saved)?;
+            serde_json::from_value(saved.meta).map(Some).map_err(|e| Error::file(&path, e.to_string()))
+        };
+        read().map_err(|problem| self.damaged(&problem))
+    }
+
+    /// Adds to a problem with a file what can be done about it.
+    pub(super) fn damaged(&self, problem: &Error) -> Error {
+        let dir = self.dir.display();
+        Error::Mismatch(format!("{problem}; remove {dir} or train without --resume"))
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.join("checkpoint.safetensors")
+    }
+}
+
+/// Writes runs of floats, aside and renamed.
+pub(super) fn write(path: &Path, tensors: &[(String, &[f32])], meta: &Value) -> Result<()> {
+    let tensors: Vec<(&str, &[f32])> =
+        tensors.iter().map(|(name, values)| (name.as_str(), *values)).collect();
+    Ok(checkpoint::save(path, &tensors, meta)?)
+}
+
+/// The state of an optimiser under the name of what it moves.
+pub(super) fn named<'s>(
+    of: &str,
+    parts: Vec<(&'static str, &'s [f32])>,
+) -> impl Iterator<Item = (String, &'s [f32])> {
+    parts.into_iter().map(move |(name, values)| (format!("{of}.{name}"), values))
+}

@@ -22,6 +22,7 @@
 //! # Ok::<(), xmc_nn::Error>(())
 //! ```
 
+pub mod active;
 mod bce;
 mod rows;
 mod soft_topk;
@@ -31,6 +32,7 @@ mod targets;
 
 use std::ops::Range;
 
+pub use active::{Active, ActiveCriterion, ActiveOutput, active_loss};
 pub use targets::{Target, Targets};
 
 use crate::error::{Error, Result};

@@ -34,7 +34,7 @@ fn sigmoid_terms<const FUSED: bool>(z: f32) -> [f32; 5] {
 }
 
 #[inline(always)]
-fn softplus_and_sigmoid<const FUSED: bool>(s: f32) -> [f32; 2] {
+pub(super) fn softplus_and_sigmoid<const FUSED: bool>(s: f32) -> [f32; 2] {
     let [e, q] = sigmoid_parts::<FUSED>(s);
     let rest = ln_1p_lane::<FUSED>(e);
     if s >= 0.0 { [s + rest, q] } else { [rest, e * q] }

@@ -28,6 +28,15 @@ crate::simd! {
         }
     }
 
+    /// y += a[0] x[0] + … + a[3] x[3], in this order: y passes through registers once for four vectors.
+    pub fn axpy4(a: &[f32; 4], x: &[&[f32]; 4], y: &mut [f32]) {
+        let first_three = x[0].iter().zip(x[1]).zip(x[2]);
+        for (y, (((&x0, &x1), &x2), &x3)) in y.iter_mut().zip(first_three.zip(x[3])) {
+            let sum = fma::<FUSED>(a[1], x1, fma::<FUSED>(a[0], x0, *y));
+            *y = fma::<FUSED>(a[3], x3, fma::<FUSED>(a[2], x2, sum));
+        }
+    }
+
     /// x *= a.
     pub fn scale(x: &mut [f32], a: f32) {
         for v in x {
@@ -38,6 +47,23 @@ crate::simd! {
     /// Sum of x[i] y[i].
     pub fn dot(x: &[f32], y: &[f32]) -> f32 {
         dot_lanes::<FUSED>(x, y)
+    }
+
+    /// Sums of x[i] y[0][i], …, x[i] y[3][i], each as [`dot`] would add it up: x is loaded once for four vectors of the
+    /// same length, and eight sums at a time hide how long one addition takes.
+    pub fn dot4(x: &[f32], y: &[&[f32]; 4]) -> [f32; 4] {
+        let mut sums = [[0f32; LANES]; 4];
+        let (blocks, rest) = x.as_chunks::<LANES>();
+        let (others, rests) = (y.map(|y| y.as_chunks::<LANES>().0), y.map(|y| &y[x.len() - rest.len()..]));
+        for (i, x) in blocks.iter().enumerate() {
+            let y = others.map(|y| &y[i]);
+            for k in 0..4 {
+                for lane in 0..LANES {
+                    sums[k][lane] = fma::<FUSED>(x[lane], y[k][lane], sums[k][lane]);
+                }
+            }
+        }
+        std::array::from_fn(|k| total::<FUSED>(&sums[k]) + dot_lanes::<FUSED>(rest, rests[k]))
     }
 
     /// Sum of x[i]^2, in f64.
@@ -154,6 +180,20 @@ mod tests {
             let want: f64 = x.iter().map(|&a| a as f64).sum();
             assert!((sum_lanes::<false>(&x) as f64 - want).abs() < 1e-4);
             assert_eq!(max_lanes::<false>(&x), x.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+        }
+    }
+
+    #[test]
+    fn four_vectors_at_a_time_are_four_vectors_one_by_one() {
+        for n in [1, 31, 32, 33, 100, 385] {
+            let (x, y) = (values(n, 1), [2, 3, 4, 5].map(|seed| values(n, seed)));
+            let four = y.each_ref().map(Vec::as_slice);
+            assert_eq!(dot4(&x, &four), four.map(|y| dot(&x, y)));
+            let (mut sum, mut want) = (x.clone(), x.clone());
+            let a = [0.5, -1.0, 2.0, 0.3];
+            axpy4(&a, &four, &mut sum);
+            a.iter().zip(four).for_each(|(&a, y)| axpy(a, y, &mut want));
+            assert_eq!(sum, want);
         }
     }
 

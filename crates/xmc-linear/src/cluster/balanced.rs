@@ -30,6 +30,23 @@ pub(super) fn grow_tree(z: &Features, config: &ClusterConfig, seed: u32) -> Resu
     Tree::new(offsets(z.rows(), halvings, config), labels, z.rows())
 }
 
+/// Nodes of every level below the root of the balanced tree over `num_labels` labels: the labels come last.
+///
+/// ```
+/// use xmc_linear::cluster::{ClusterConfig, balanced_widths};
+/// let config = ClusterConfig { branching: 16, max_leaf_size: 16, ..ClusterConfig::default() };
+/// assert_eq!(balanced_widths(3956, &config).unwrap(), [16, 256, 3956]);
+/// ```
+pub fn balanced_widths(num_labels: usize, config: &ClusterConfig) -> Result<Vec<usize>> {
+    let mut widths = Vec::new();
+    if num_labels > config.max_leaf_size {
+        let halvings = halvings(num_labels, config.max_leaf_size)?;
+        widths.extend(offsets(num_labels, halvings, config).iter().skip(1).map(|level| level.len() - 1));
+    }
+    widths.push(num_labels);
+    Ok(widths)
+}
+
 /// How often `num_labels` are halved until groups hold at most `max_leaf_size`.
 fn halvings(num_labels: usize, max_leaf_size: usize) -> Result<u32> {
     let mut halvings = 1;

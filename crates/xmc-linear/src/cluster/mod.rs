@@ -21,6 +21,7 @@ mod split;
 mod sums;
 mod unbalanced;
 
+pub use balanced::balanced_widths;
 pub use config::{ClusterConfig, Method};
 pub use given::read_tree;
 

@@ -23,6 +23,15 @@ struct Setting {
     place: String,
 }
 
+/// A configuration file that is part of the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preset {
+    /// What users call it.
+    pub name: &'static str,
+    /// What it says, in TOML.
+    pub text: &'static str,
+}
+
 /// The defaults, overlaid by `file`, overlaid by `sets` (`key=value`) in their order; checked.
 pub fn load<C: Settings>(file: Option<&Path>, sets: &[String]) -> Result<Checked<C>> {
     load_over(C::default(), file, sets)
@@ -44,11 +53,29 @@ pub fn load_over<C: Settings>(base: C, file: Option<&Path>, sets: &[String]) -> 
     config.check().map_err(|problem| name_place(problem, &settings))
 }
 
+/// The same as [`load`] with `preset` between the defaults and the file.
+pub fn load_preset<C: Settings>(preset: &Preset, file: Option<&Path>, sets: &[String]) -> Result<Checked<C>> {
+    let mut settings = of_text(preset.text, Path::new(&format!("preset {}", preset.name)))?;
+    settings.extend(given(file, sets)?);
+    let (config, settings) = lay(C::default(), settings)?;
+    config.check().map_err(|problem| name_place(problem, &settings))
+}
+
 fn overlaid<C: Settings>(base: C, file: Option<&Path>, sets: &[String]) -> Result<(C, Vec<Setting>)> {
+    lay(base, given(file, sets)?)
+}
+
+/// What a user says in a file and in options, in this order.
+fn given(file: Option<&Path>, sets: &[String]) -> Result<Vec<Setting>> {
     let mut settings = file.map(of_file).transpose()?.unwrap_or_default();
     for set in sets {
         of_option(set, &mut settings)?;
     }
+    Ok(settings)
+}
+
+/// Lays settings over `base`, one by one.
+fn lay<C: Settings>(base: C, settings: Vec<Setting>) -> Result<(C, Vec<Setting>)> {
     let mut merged = Table::try_from(&base).map_err(|e| Error::Mismatch(e.to_string()))?;
     // The tables of a list may have presets, so what is not set in them is left to them.
     for tables in merged.iter_mut().filter_map(|(_, value)| value.as_array_mut()) {
@@ -65,14 +92,18 @@ fn overlaid<C: Settings>(base: C, file: Option<&Path>, sets: &[String]) -> Resul
 
 /// Reads a file into settings with their lines.
 fn of_file(path: &Path) -> Result<Vec<Setting>> {
-    let text = fs::read_to_string(path).map_err(Error::io(path))?;
-    let table = DeTable::parse(&text).map_err(|problem| {
-        let line = line_of(&text, problem.span().map_or(0, |span| span.start));
+    of_text(&fs::read_to_string(path).map_err(Error::io(path))?, path)
+}
+
+/// The same of what stands in a file.
+fn of_text(text: &str, path: &Path) -> Result<Vec<Setting>> {
+    let table = DeTable::parse(text).map_err(|problem| {
+        let line = line_of(text, problem.span().map_or(0, |span| span.start));
         Error::file(path, format!("line {line}: {}", problem.message()))
     })?;
     let mut settings = Vec::new();
-    let place = |at: usize| format!("{}:{}", path.display(), line_of(&text, at));
-    flatten_table(&text, "", table.get_ref(), &place, &mut settings);
+    let place = |at: usize| format!("{}:{}", path.display(), line_of(text, at));
+    flatten_table(text, "", table.get_ref(), &place, &mut settings);
     Ok(settings)
 }
 

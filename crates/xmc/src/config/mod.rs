@@ -4,6 +4,8 @@
 //! the defaults and names the line of whatever is wrong; [`help`] prints the complete file. The result is
 //! [`Checked`], and only a checked configuration can train.
 
+#[cfg(test)]
+pub(crate) mod checks;
 mod help;
 mod keys;
 mod load;
@@ -15,7 +17,7 @@ use serde::de::DeserializeOwned;
 
 pub use help::help;
 pub use keys::{Group, Key};
-pub use load::{load, load_over, look};
+pub use load::{Preset, load, load_over, load_preset, look};
 
 /// A configuration that TOML and `key=value` can fill in.
 pub trait Settings: Clone + Default + Serialize + DeserializeOwned {

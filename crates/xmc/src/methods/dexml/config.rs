@@ -390,28 +390,22 @@ pub(super) fn parse_metric(metric: &str) -> Result<usize> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
-    use crate::config::{help, load};
+    use crate::config::{checks, load};
 
     #[test]
     fn every_setting_is_documented_and_every_documented_setting_exists() {
-        let all = serde_json::to_value(DexmlConfig::default()).unwrap();
-        let existing: BTreeSet<String> = all.as_object().unwrap().keys().cloned().collect();
-        let documented: BTreeSet<String> =
-            keys::GROUPS.iter().flat_map(|g| g.keys.iter().map(|k| g.path(k))).collect();
-        assert_eq!(existing, documented);
+        checks::documentation_is_complete::<DexmlConfig>();
     }
 
     #[test]
     fn the_printed_file_gives_the_defaults() {
-        let tmp = tempfile::tempdir().unwrap();
-        let path = tmp.path().join("defaults.toml");
-        let text = help::<DexmlConfig>();
-        std::fs::write(&path, &text).unwrap();
-        assert_eq!(*load::<DexmlConfig>(Some(&path), &[]).unwrap(), DexmlConfig::default());
-        assert!(text.lines().all(|line| line.chars().count() <= 110), "{text}");
+        checks::printed_file_gives_the_defaults::<DexmlConfig>();
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_kind_is_refused_for_every_setting() {
+        checks::wrong_kinds_are_refused::<DexmlConfig>();
     }
 
     #[test]
@@ -427,7 +421,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused_with_its_name() {
-        for set in [
+        checks::are_refused::<DexmlConfig>(&[
             "max_len=2",
             "epochs=0",
             "batch_size=0",
@@ -453,11 +447,7 @@ mod tests {
             "swa=6",
             "head=tail",
             "mine_every=0",
-        ] {
-            let message = load::<DexmlConfig>(None, &[set.to_owned()]).unwrap_err().to_string();
-            assert!(message.starts_with(&format!("--set {set}: `")), "{message}");
-            assert!(message.contains("expected"), "{message}");
-        }
+        ]);
         let sets = ["negatives=all", "logq=true"].map(str::to_owned);
         assert!(load::<DexmlConfig>(None, &sets).unwrap_err().to_string().contains("pool:N"));
         for (sets, named) in [

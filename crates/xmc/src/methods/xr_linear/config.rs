@@ -146,54 +146,26 @@ pub(in crate::methods) fn within(table: &str, problem: xmc_data::Error) -> xmc_d
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
-    use serde_json::Value;
-
     use super::*;
-    use crate::config::{help, load};
-
-    /// Dotted names of all settings, also of those that are unset by default.
-    fn names(prefix: &str, value: &Value, out: &mut BTreeSet<String>) {
-        match value {
-            Value::Object(table) => {
-                for (name, value) in table {
-                    let dot = if prefix.is_empty() { "" } else { "." };
-                    names(&format!("{prefix}{dot}{name}"), value, out);
-                }
-            }
-            Value::Array(items) if items.iter().any(Value::is_object) => {
-                for item in items {
-                    names(prefix, item, out);
-                }
-            }
-            _ => drop(out.insert(prefix.to_owned())),
-        }
-    }
+    use crate::config::{checks, load};
 
     #[test]
     fn every_setting_is_documented_and_every_documented_setting_exists() {
-        let mut existing = BTreeSet::new();
-        names("", &serde_json::to_value(XrLinearConfig::default()).unwrap(), &mut existing);
-        let documented: BTreeSet<String> =
-            keys::GROUPS.iter().flat_map(|g| g.keys.iter().map(|k| g.path(k))).collect();
-        assert_eq!(existing, documented);
+        checks::documentation_is_complete::<XrLinearConfig>();
     }
 
     #[test]
     fn the_printed_file_gives_the_defaults() {
-        let tmp = tempfile::tempdir().unwrap();
-        let path = tmp.path().join("defaults.toml");
-        let text = help::<XrLinearConfig>();
-        std::fs::write(&path, &text).unwrap();
-        let config = load::<XrLinearConfig>(Some(&path), &[]).unwrap();
-        assert_eq!(*config, XrLinearConfig::default());
-        assert!(text.lines().all(|line| line.chars().count() <= 110), "{text}");
+        checks::printed_file_gives_the_defaults::<XrLinearConfig>();
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_kind_is_refused_for_every_setting() {
+        checks::wrong_kinds_are_refused::<XrLinearConfig>();
     }
 
     #[test]
     fn a_value_out_of_range_is_named_with_its_table_and_option() {
-        let message = |set: &str| load::<XrLinearConfig>(None, &[set.to_owned()]).unwrap_err().to_string();
         for (set, expected) in [
             ("trees=0", "--set trees=0: `trees` = 0: expected a whole number from 1 to 100"),
             (
@@ -225,34 +197,13 @@ mod tests {
                 "--set max_leaf_sise=3: unknown setting `max_leaf_sise`; did you mean `cluster.max_leaf_size`?",
             ),
         ] {
-            assert_eq!(message(set), expected);
-        }
-    }
-
-    #[test]
-    fn a_value_of_the_wrong_kind_is_refused_for_every_setting() {
-        for group in keys::GROUPS {
-            for key in group.keys {
-                let path = group.path(key);
-                // A date is a fine name for a file.
-                let values = ["[[1]]", "{ a = 1 }", "1979-05-27"];
-                for value in &values[..if group.name == "files" { 2 } else { 3 }] {
-                    let set = format!("{path}={value}");
-                    let message =
-                        load::<XrLinearConfig>(None, std::slice::from_ref(&set)).unwrap_err().to_string();
-                    assert!(message.starts_with(&format!("--set {set}: ")), "{message}");
-                    assert!(
-                        message.contains(key.allowed) || message.contains("unknown setting"),
-                        "{message}"
-                    );
-                }
-            }
+            assert_eq!(checks::message::<XrLinearConfig>(set), expected);
         }
     }
 
     #[test]
     fn numbers_out_of_range_are_refused() {
-        for set in [
+        checks::are_refused::<XrLinearConfig>(&[
             "trees=101",
             "vectorizer.ngram_range=[0,1]",
             "vectorizer.ngram_range=[1,21]",
@@ -279,13 +230,7 @@ mod tests {
             "ranker.beam_size=0",
             "ranker.post_processor=l0-hinge",
             "ranker.negatives=tfn+",
-        ] {
-            let message = load::<XrLinearConfig>(None, &[set.to_owned()]).unwrap_err().to_string();
-            assert!(
-                message.starts_with(&format!("--set {set}: `")) && message.contains("expected"),
-                "{message}"
-            );
-        }
+        ]);
     }
 
     #[test]

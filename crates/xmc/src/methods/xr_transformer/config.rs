@@ -346,3 +346,101 @@ fn check_numbers(key: &str, values: &[f32], expected: &str, allowed: impl Fn(f32
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{checks, load, look};
+
+    #[test]
+    fn every_setting_is_documented_and_every_documented_setting_exists() {
+        checks::documentation_is_complete::<XrTransformerConfig>();
+    }
+
+    #[test]
+    fn the_printed_file_gives_the_defaults() {
+        checks::printed_file_gives_the_defaults::<XrTransformerConfig>();
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_kind_is_refused_for_every_setting() {
+        checks::wrong_kinds_are_refused::<XrTransformerConfig>();
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_named_with_its_table_and_option() {
+        for (set, expected) in [
+            ("max_len=2", "`max_len` = 2: expected a whole number from 3 to 8192"),
+            ("max_match_clusters=0", "`max_match_clusters` = 0: expected a whole number, 1 or more"),
+            ("trees=0", "`trees` = 0: expected a whole number from 1 to 100"),
+            ("training.batch_size=0", "`training.batch_size` = 0: expected a whole number, 1 or more"),
+            ("training.lr=[1e-4,0.0]", "`training.lr` = 0: expected a number above 0"),
+            ("training.clip=-1.0", "`training.clip` = -1: expected a number, 0 or more"),
+            ("training.negatives=usn", "`training.negatives` = usn: expected tfn, man or tfn+man"),
+            ("matcher.top_k=[5,0]", "`matcher.top_k` = 0: expected a whole number, 1 or more"),
+            ("preliminary.branching=1", "`preliminary.branching` = 1: expected a whole number of at least 2"),
+            ("cluster.max_leaf_size=0", "`cluster.max_leaf_size` = 0: expected a whole number of at least 1"),
+            (
+                "vectorizer.ngram_range=[2,1]",
+                "`vectorizer.0.ngram_range` = [2, 1]: expected [shortest, longest] with 1 <= shortest <= longest <= 20",
+            ),
+            (
+                "max_macth_clusters=3",
+                "unknown setting `max_macth_clusters`; did you mean `max_match_clusters`?",
+            ),
+            ("max_leaf_sise=3", "unknown setting `max_leaf_sise`; did you mean `preliminary.max_leaf_size`?"),
+        ] {
+            assert_eq!(checks::message::<XrTransformerConfig>(set), format!("--set {set}: {expected}"));
+        }
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused() {
+        checks::are_refused::<XrTransformerConfig>(&[
+            "max_len=8193",
+            "trees=101",
+            "training.epochs=0.0",
+            "training.epochs=[1.0,nan]",
+            "training.tokens_per_batch=0",
+            "training.max_active=-1",
+            "training.head_lr=-1.0",
+            "training.head_lr=inf",
+            "training.weight_decay=-0.1",
+            "training.weight_decay=1e5",
+            "training.adam_epsilon=0.0",
+            "training.checkpoint_minutes=-1.0",
+            "training.max_steps=[1,-1]",
+            "training.schedule=steep",
+            "training.loss=square",
+            "training.bootstrap=random",
+            "matcher.cost_positive=0.0",
+            "matcher.cost_negative=[1.0,-1.0]",
+            "matcher.threshold=-0.1",
+            "matcher.post_processor=l0-hinge",
+            "matcher.ensemble=both",
+            "preliminary.unbalanced_depth=0",
+            "ranker.beam_size=0",
+            "label_features.pifa_weight=2.0",
+        ]);
+    }
+
+    #[test]
+    fn settings_that_exclude_each_other_are_refused_together_and_allowed_alone() {
+        let sets = ["only_encoder=true", "do_fine_tune=false"].map(str::to_owned);
+        let message = load::<XrTransformerConfig>(None, &sets).unwrap_err().to_string();
+        assert!(message.contains("`only_encoder` = true: expected false"), "{message}");
+        for set in sets {
+            assert!(load::<XrTransformerConfig>(None, &[set]).is_ok());
+        }
+        let both = ["only_encoder=true", "do_fine_tune=false"].map(str::to_owned);
+        assert!(look::<XrTransformerConfig>(None, &both).is_ok());
+    }
+
+    #[test]
+    fn a_list_has_one_value_for_each_level_and_a_single_value_serves_all() {
+        let sets = ["training.lr=[1e-4,2e-4]", "training.max_steps=7"].map(str::to_owned);
+        let config = load::<XrTransformerConfig>(None, &sets).unwrap();
+        assert_eq!(config.training.lr, PerLevel::Each(vec![1e-4, 2e-4]));
+        assert_eq!(config.training.max_steps, PerLevel::All(7));
+    }
+}

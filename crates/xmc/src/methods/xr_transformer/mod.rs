@@ -3,5 +3,7 @@
 
 mod config;
 mod keys;
+mod presets;
 
 pub use config::{Bootstrap, HeadLoss, MatcherConfig, Matching, TrainingConfig, XrTransformerConfig};
+pub use presets::{PRESETS, preset};

@@ -7,6 +7,7 @@
 //! * [`targets`] and [`negatives`]: which rows train which nodes;
 //! * [`subproblem`] and [`solver`]: one parent's rankers, sixteen labels at a time;
 //! * [`ranker`]: all levels of the tree;
+//! * [`level`]: one level alone, beside an encoder;
 //! * [`store`]: the model in memory and on disk;
 //! * [`post_processor`] and [`search`]: margins to scores, and the best labels of a row;
 //! * [`pecos`]: models trained by libpecos.
@@ -14,6 +15,7 @@
 pub mod cluster;
 pub mod features;
 pub mod label_features;
+pub mod level;
 pub mod negatives;
 pub mod pecos;
 pub mod post_processor;
@@ -27,6 +29,7 @@ pub mod targets;
 pub mod tree;
 
 pub use features::Features;
+pub use level::{LevelConfig, LevelInput, LevelModel};
 pub use post_processor::PostProcessor;
 pub use ranker::RankerConfig;
 pub use search::{Query, Searcher};

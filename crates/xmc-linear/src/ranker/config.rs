@@ -136,7 +136,7 @@ impl RankerConfig {
     }
 
     /// Everything that differs by level, with list lengths checked.
-    pub(super) fn level(&self, t: usize, depth: usize) -> Result<LevelParams> {
+    pub(crate) fn level(&self, t: usize, depth: usize) -> Result<LevelParams> {
         Ok(LevelParams {
             solver: SolverParams {
                 loss: self.loss,
@@ -163,9 +163,9 @@ fn check_each(key: &str, values: &[f32], expected: &str, allowed: impl Fn(f32) -
 }
 
 /// What holds at one level.
-pub(super) struct LevelParams {
-    pub(super) solver: SolverParams,
-    pub(super) negatives: NegativeSampling,
-    pub(super) post_processor: PostProcessor,
-    pub(super) keep: usize,
+pub(crate) struct LevelParams {
+    pub(crate) solver: SolverParams,
+    pub(crate) negatives: NegativeSampling,
+    pub(crate) post_processor: PostProcessor,
+    pub(crate) keep: usize,
 }

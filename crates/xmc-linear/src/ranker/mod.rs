@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use xmc_data::{Csr, Error, Result};
 
 pub use self::config::{PerLevel, RankerConfig, RelevanceMode};
-use self::queue::{LevelTask, run_queue};
+pub(crate) use self::queue::{LevelTask, train_levels};
 use crate::features::Features;
 use crate::negatives;
-use crate::store::{Chunk, LevelBuilder, Packing, TreeModel};
+use crate::store::{Packing, TreeModel};
 use crate::targets;
 use crate::tree::Tree;
 
@@ -45,15 +45,18 @@ impl TrainInput<'_> {
                 return Err(Error::Shape(problem));
             }
         }
-        if let Some(r) = self.relevance {
-            if r.indptr() != self.y.indptr() || r.indices() != self.y.indices() {
-                return Err(Error::Shape("relevance: its entries must be those of the labels".to_owned()));
-            }
-            if let Some(v) = r.values().iter().find(|v| **v < 0.0) {
-                return Err(Error::Shape(format!("relevance: found {v}, expected numbers from 0")));
-            }
-        }
-        Ok(())
+        self.relevance.map_or(Ok(()), |r| check_relevance(r, self.y))
+    }
+}
+
+/// Refuses relevances that stand elsewhere than the positives, or below 0.
+pub(crate) fn check_relevance(relevance: &Csr, positives: &Csr) -> Result<()> {
+    if relevance.indptr() != positives.indptr() || relevance.indices() != positives.indices() {
+        return Err(Error::Shape("relevance: its entries must be those of the labels".to_owned()));
+    }
+    match relevance.values().iter().find(|v| **v < 0.0) {
+        Some(v) => Err(Error::Shape(format!("relevance: found {v}, expected numbers from 0"))),
+        None => Ok(()),
     }
 }
 
@@ -92,30 +95,23 @@ pub fn train(
                     targets: targets[u + 1].transpose(),
                     relevance: relevance.as_ref().and_then(|r| r[u + 1].as_ref().map(Csr::transpose)),
                     offsets: model.tree.offsets(u),
-                    packing: packing(&model, u)?,
+                    packing: packing(model.tree.offsets(u), model.sparse_features)?,
                 })
             })
             .collect::<Result<Vec<_>>>()?;
-        let chunks = run_queue(input.x, &batch, config.weights, seed, t, &|n| {
+        let levels = train_levels(input.x, &batch, config.weights, seed, t, &|n| {
             progress(done.fetch_add(n, Ordering::Relaxed) as u64 + n as u64, total);
         });
-        let level = |(task, chunks): (&LevelTask, Vec<Chunk>)| {
-            let mut builder = LevelBuilder::new(task.packing, config.weights);
-            for chunk in chunks {
-                builder.push(chunk);
-            }
-            builder.finish(task.params.post_processor, task.params.keep)
-        };
-        let levels: Vec<_> = batch.iter().zip(chunks).map(level).collect();
         model.levels.extend(levels);
         t = end;
     }
     Ok(model)
 }
 
-fn packing(model: &TreeModel, t: usize) -> Result<Packing> {
-    let widest = model.tree.offsets(t).windows(2).map(|w| (w[1] - w[0]) as usize).max().unwrap_or(0);
-    let packing = Packing::for_level(widest, model.sparse_features);
+/// How the chunks of a level are packed; an error if a parent has too many children.
+pub(crate) fn packing(offsets: &[u32], sparse_features: usize) -> Result<Packing> {
+    let widest = offsets.windows(2).map(|w| (w[1] - w[0]) as usize).max().unwrap_or(0);
+    let packing = Packing::for_level(widest, sparse_features);
     if widest > packing.most_children() {
         let most = packing.most_children();
         let problem = format!("a node of the tree has {widest} children, at most {most} are supported");

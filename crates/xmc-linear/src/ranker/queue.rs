@@ -9,23 +9,44 @@ use super::config::LevelParams;
 use crate::features::Features;
 use crate::negatives::Matching;
 use crate::solver::{self, Child, Column};
-use crate::store::{Chunk, ChunkWeights, Packing, Precision};
+use crate::store::{Chunk, ChunkWeights, Level, LevelBuilder, Packing, Precision};
 use crate::subproblem::{Renumbering, SubProblem};
 
 /// One level in the queue.
-pub(super) struct LevelTask<'a> {
-    pub(super) params: &'a LevelParams,
-    pub(super) matching: Matching,
+pub(crate) struct LevelTask<'a> {
+    pub(crate) params: &'a LevelParams,
+    pub(crate) matching: Matching,
     /// `[children, n]`
-    pub(super) targets: Csr,
+    pub(crate) targets: Csr,
     /// With the pattern of `targets`.
-    pub(super) relevance: Option<Csr>,
-    pub(super) offsets: &'a [u32],
-    pub(super) packing: Packing,
+    pub(crate) relevance: Option<Csr>,
+    pub(crate) offsets: &'a [u32],
+    pub(crate) packing: Packing,
+}
+
+/// Trains the given levels; the first of them has place `first` in its tree. `progress` is told of children as they are
+/// done.
+pub(crate) fn train_levels(
+    x: &Features,
+    tasks: &[LevelTask],
+    precision: Precision,
+    seed: u64,
+    first: usize,
+    progress: &(dyn Fn(usize) + Sync),
+) -> Vec<Level> {
+    let chunks = run_queue(x, tasks, precision, seed, first, progress);
+    let level = |(task, chunks): (&LevelTask, Vec<Chunk>)| {
+        let mut builder = LevelBuilder::new(task.packing, precision);
+        for chunk in chunks {
+            builder.push(chunk);
+        }
+        builder.finish(task.params.post_processor, task.params.keep)
+    };
+    tasks.iter().zip(chunks).map(level).collect()
 }
 
 /// Trains every parent of the given levels, the most work first; returns chunks by level and parent.
-pub(super) fn run_queue(
+fn run_queue(
     x: &Features,
     levels: &[LevelTask],
     precision: Precision,

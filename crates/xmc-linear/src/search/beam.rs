@@ -36,15 +36,13 @@ impl Searcher<'_> {
     fn expand(&mut self, query: Query, t: usize, options: &SearchOptions) {
         let tree = &self.model.tree;
         let post_processor = self.post_processor(t, options);
-        let bounded = self.is_bounded(t, options);
         let labels = (t + 1 == tree.depth()).then(|| tree.labels());
         for &(node, score) in &self.nodes {
-            // Nodes come best first: from here on no child can reach the floor.
-            if bounded && score < self.best.floor() {
-                break;
+            if self.best.excludes_children(score, post_processor) {
+                continue;
             }
             let children = tree.children(t, node as usize);
-            let margins = self.product.margins(self.model, t, node as usize, query);
+            let margins = self.product.margins(self.model.view(t), node as usize, query);
             self.best.offer(margins, score, post_processor, |at| match labels {
                 Some(labels) => labels[children.start + at],
                 None => (children.start + at) as u32,

@@ -64,7 +64,7 @@ impl Searcher<'_> {
             let t = level as usize;
             let post_processor = self.post_processor(t, options);
             let children = tree.children(t, node as usize);
-            let margins = self.product.margins(self.model, t, node as usize, query);
+            let margins = self.product.margins(self.model.view(t), node as usize, query);
             if t + 1 == depth {
                 let labels = tree.labels();
                 self.best.offer(margins, score, post_processor, |at| labels[children.start + at]);

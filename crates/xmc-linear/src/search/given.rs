@@ -25,7 +25,7 @@ impl Searcher<'_> {
             let mut wanted = below[0].iter_mut().peekable();
             for &(node, parent) in &above[t] {
                 let children = tree.children(t, node as usize);
-                let margins = self.product.margins(self.model, t, node as usize, query);
+                let margins = self.product.margins(self.model.view(t), node as usize, query);
                 while let Some((child, score)) = wanted.next_if(|(c, _)| (*c as usize) < children.end) {
                     let margin = margins[*child as usize - children.start];
                     *score = post_processor.combine(parent, post_processor.transform(margin));

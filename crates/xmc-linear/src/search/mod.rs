@@ -19,8 +19,9 @@ mod product;
 use xmc_data::Row;
 
 use self::best::Best;
+pub use self::best::expand;
 use self::exact::Open;
-use self::product::Product;
+pub use self::product::MarginScratch;
 use crate::features::Features;
 use crate::post_processor::PostProcessor;
 use crate::store::TreeModel;
@@ -62,7 +63,7 @@ pub struct SearchOptions {
 #[derive(Debug)]
 pub struct Searcher<'m> {
     model: &'m TreeModel,
-    product: Product,
+    product: MarginScratch,
     best: Best,
     /// Nodes of the level at hand, best first.
     nodes: Vec<(u32, f32)>,
@@ -78,7 +79,7 @@ impl<'m> Searcher<'m> {
     pub fn new(model: &'m TreeModel) -> Self {
         Searcher {
             model,
-            product: Product::default(),
+            product: MarginScratch::default(),
             best: Best::default(),
             nodes: Vec::new(),
             open: Vec::new(),

@@ -6,15 +6,15 @@
 
 use super::Query;
 use crate::prefetch::prefetch;
-use crate::store::{BLOCK, Bucket, Level, Packing, TreeModel, Values, Word, Words, widen};
+use crate::store::{BLOCK, Bucket, Level, LevelView, Packing, Values, Word, Words, widen};
 
 /// Accumulators for the most children a parent can have, so that no column id is out of range.
 const NARROW: usize = 1 << 8;
 const WIDE: usize = 1 << 16;
 
-/// Accumulators, and the rows found for a query.
+/// Accumulators, and the rows found for a query: what one thread needs to compute margins.
 #[derive(Debug, Default)]
-pub(super) struct Product {
+pub struct MarginScratch {
     margins: Vec<f32>,
     searches: Vec<Search>,
     hits: Vec<Hit>,
@@ -45,23 +45,17 @@ struct Chunk<'a> {
     children: usize,
 }
 
-impl Product {
-    /// Margins of the children of `node` of level `t`, in order.
-    pub(super) fn margins(&mut self, model: &TreeModel, t: usize, node: usize, query: Query) -> &[f32] {
-        let level = &model.levels[t];
-        let children = model.tree.children(t, node);
-        self.sparse(level, node, children.len(), query);
+impl MarginScratch {
+    /// Margins of the children of `parent`, in order.
+    pub(crate) fn margins(&mut self, of: LevelView, parent: usize, query: Query) -> &[f32] {
+        let children = of.children(parent);
+        self.sparse(of.level, parent, children.len(), query);
         let margins = &mut self.margins[..children.len()];
         if !query.dense.is_empty() {
-            let start = children.start * model.dense_features;
-            match &level.dense {
-                Values::F32(w) => add_dense(margins, query.dense, w.get(start..).unwrap_or(&[]), |w| w),
-                Values::F16(w) => add_dense(margins, query.dense, w.get(start..).unwrap_or(&[]), widen),
-                Values::U8(..) => {}
-            }
+            dense(margins, of, children.start, query.dense);
         }
-        for (margin, bias) in margins.iter_mut().zip(level.bias.get(children).unwrap_or(&[])) {
-            *margin += model.bias * bias;
+        for (margin, bias) in margins.iter_mut().zip(of.level.bias.get(children).unwrap_or(&[])) {
+            *margin += of.bias * bias;
         }
         margins
     }
@@ -205,6 +199,16 @@ fn add_bits<const SPAN: usize, V: Copy>(
             sums[(64 * base + word.trailing_zeros() as usize) & (SPAN - 1)] += value * weight(w);
             word &= word - 1;
         }
+    }
+}
+
+/// Adds the dense part of the product to the margins of the children from `first` on.
+fn dense(margins: &mut [f32], of: LevelView, first: usize, row: &[f32]) {
+    let weights = first * of.dense_features..(first + margins.len()) * of.dense_features;
+    match &of.level.dense {
+        Values::F32(w) => add_dense(margins, row, w.get(weights).unwrap_or(&[]), |w| w),
+        Values::F16(w) => add_dense(margins, row, w.get(weights).unwrap_or(&[]), widen),
+        Values::U8(..) => {}
     }
 }
 

@@ -54,10 +54,10 @@ fn with(post_processor: &str, weights: Precision) -> RankerConfig {
 /// Weight of one feature (bias last) for one node, looked up in the packed form entry by entry.
 fn weight(model: &TreeModel, t: usize, node: usize, feature: usize) -> f32 {
     let parent = model.tree.parents(t + 1)[node] as usize;
-    let mut product = Product::default();
-    let margin = |product: &mut Product, sparse: &[u32], dense: &[f32]| {
+    let mut product = MarginScratch::default();
+    let margin = |product: &mut MarginScratch, sparse: &[u32], dense: &[f32]| {
         let query = Query { sparse: Row { indices: sparse, values: &[1.0][..sparse.len()] }, dense };
-        product.margins(model, t, parent, query)[node - model.tree.children(t, parent).start]
+        product.margins(model.view(t), parent, query)[node - model.tree.children(t, parent).start]
     };
     let bias = margin(&mut product, &[], &[]);
     if feature < FEATURES {
@@ -73,12 +73,12 @@ fn weight(model: &TreeModel, t: usize, node: usize, feature: usize) -> f32 {
 
 /// Scores of all labels in the tree by walking every node.
 fn exhaustive(model: &TreeModel, query: Query) -> Vec<(u32, f32)> {
-    let mut product = Product::default();
+    let mut product = MarginScratch::default();
     let mut scores = vec![model.levels[0].post_processor.root()];
     for (t, level) in model.levels.iter().enumerate() {
         let mut next = Vec::new();
         for (node, &parent) in scores.iter().enumerate() {
-            let margins = product.margins(model, t, node, query);
+            let margins = product.margins(model.view(t), node, query);
             let p = level.post_processor;
             next.extend(margins.iter().map(|&m| p.combine(parent, p.transform(m))));
         }
@@ -118,7 +118,7 @@ fn a_narrow_beam_equals_a_beam_without_pruning() {
     let model = model(&with("l3-hinge", Precision::F32), 3);
     let (x, _) = data(4);
     let mut searcher = Searcher::new(&model);
-    let mut product = Product::default();
+    let mut product = MarginScratch::default();
     let p = model.levels[0].post_processor;
     for i in 0..ROWS {
         let query = Query::of(&x, i);
@@ -127,7 +127,7 @@ fn a_narrow_beam_equals_a_beam_without_pruning() {
             let mut next = Vec::new();
             for &(node, parent) in &nodes {
                 let children = model.tree.children(t, node as usize);
-                let margins = product.margins(&model, t, node as usize, query);
+                let margins = product.margins(model.view(t), node as usize, query);
                 next.extend(children.zip(margins).map(|(c, &m)| {
                     let id = if t == 2 { model.tree.labels()[c] } else { c as u32 };
                     (id, p.combine(parent, p.transform(m)))
@@ -240,8 +240,8 @@ fn a_positive_of_relevance_zero_hardly_trains_and_moves_no_other_cost() {
         RankerConfig { relevance: crate::ranker::RelevanceMode::Induce, ..with("l3-hinge", Precision::F32) };
     let model = train(input, Tree::flat(2), &config, 0, &|_, _| {}).unwrap();
     let weights: Vec<f32> = {
-        let mut product = Product::default();
-        (0..20).map(|i| product.margins(&model, 0, 0, Query::of(&x, i))[0]).collect()
+        let mut product = MarginScratch::default();
+        (0..20).map(|i| product.margins(model.view(0), 0, Query::of(&x, i))[0]).collect()
     };
     assert!(weights[3..10].iter().all(|w| *w > weights[0] + 0.3 && *w > weights[10] + 0.3), "{weights:?}");
 }

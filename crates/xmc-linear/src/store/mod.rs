@@ -23,10 +23,34 @@ mod codebook;
 mod file;
 mod level;
 
+use std::ops::Range;
+
 pub use self::chunk::{Chunk, ChunkWeights, LevelBuilder};
 pub(crate) use self::level::{BLOCK, Bucket, Values, Word, Words, widen};
 pub use self::level::{Level, Packing, Precision};
 use crate::tree::Tree;
+
+/// One level as search reads it: its weights, and whose children they are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LevelView<'a> {
+    pub(crate) level: &'a Level,
+    /// `[parents + 1]`
+    pub(crate) offsets: &'a [u32],
+    pub(crate) dense_features: usize,
+    /// Value of the constant feature.
+    pub(crate) bias: f32,
+}
+
+impl LevelView<'_> {
+    /// Children of `parent`, as nodes of the level below; none of a parent that does not exist.
+    #[inline]
+    pub(crate) fn children(&self, parent: usize) -> Range<usize> {
+        match self.offsets.get(parent..parent + 2) {
+            Some(&[start, end]) => start as usize..end as usize,
+            _ => 0..0,
+        }
+    }
+}
 
 /// A tree with a ranker at every level.
 #[derive(Clone, Debug)]
@@ -54,5 +78,16 @@ impl TreeModel {
     /// Sparse and dense features that a row may have.
     pub fn features(&self) -> (usize, usize) {
         (self.sparse_features, self.dense_features)
+    }
+
+    /// Level `t` with what a search needs beside its weights.
+    #[inline]
+    pub(crate) fn view(&self, t: usize) -> LevelView<'_> {
+        LevelView {
+            level: &self.levels[t],
+            offsets: self.tree.offsets(t),
+            dense_features: self.dense_features,
+            bias: self.bias,
+        }
     }
 }

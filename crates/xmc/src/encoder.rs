@@ -1,14 +1,13 @@
 //! How does a text become an embedding?
 //!
-//! A tokenizer cuts it, a tower computes. Texts are embedded in groups of like length with a fixed budget of tokens, so
-//! that nothing is padded and a group of short texts is as much work as a few long ones.
+//! A tokenizer cuts it, a tower computes.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use xmc_data::Strings;
 use xmc_nn::hf::Tokenizer;
-use xmc_nn::tokens::{Tokens, by_budget};
+use xmc_nn::tokens::Tokens;
 use xmc_nn::tower::{Pooling, Tower, TowerConfig};
 use xmc_nn::transformer::Config;
 use xmc_nn::{Batch, Device, Precision, Tensor};
@@ -115,20 +114,8 @@ impl Encoder {
 
     /// The same for texts that are token ids already.
     pub fn embed_tokens(&self, tokens: &Tokens, progress: &dyn Fn(u64, u64)) -> Result<Tensor> {
-        let d = self.dim();
-        let mut embeddings = Tensor::zeros(tokens.len(), d, self.tower.device());
-        let (mut done, total) = (0, tokens.total());
         let rows: Vec<u32> = (0..tokens.len() as u32).collect();
-        for group in by_budget(tokens, &rows, BUDGET) {
-            let batch = tokens.batch(&group);
-            let found = self.tower.embed(&batch)?;
-            for (&i, embedding) in group.iter().zip(found.host().chunks_exact(d)) {
-                embeddings.host_mut()[i as usize * d..][..d].copy_from_slice(embedding);
-            }
-            done += batch.tokens() as u64;
-            progress(done, total);
-        }
-        Ok(embeddings)
+        Ok(self.tower.embed_rows(tokens, &rows, BUDGET, progress)?)
     }
 
     /// The embedding `[1, d]` of one text.

@@ -16,6 +16,7 @@
 //! ```
 
 mod head;
+mod rows;
 mod start;
 
 use std::path::Path;

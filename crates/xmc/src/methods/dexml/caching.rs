@@ -88,7 +88,7 @@ impl<'a> GradientCache<'a> {
 }
 
 /// Row i of `from` to row `places[i]` of `to`.
-pub(super) fn scatter(from: &Tensor, places: &[usize], to: &mut Tensor) {
+fn scatter(from: &Tensor, places: &[usize], to: &mut Tensor) {
     let d = from.cols();
     let to = to.host_mut();
     for (row, &place) in from.host().chunks_exact(d).zip(places) {

@@ -2,10 +2,9 @@
 //! and nothing remembered.
 
 use xmc_nn::Tensor;
-use xmc_nn::tokens::{self, Tokens};
+use xmc_nn::tokens::Tokens;
 use xmc_nn::tower::Tower;
 
-use super::caching::scatter;
 use super::classifier::Classifier;
 use super::inputs::TokenSets;
 use crate::error::Result;
@@ -26,7 +25,7 @@ pub(super) struct Scorer<'a> {
 impl Scorer<'_> {
     /// Embeddings of the training rows `ids` (rising); with a one-vs-all head a 1 stands behind each, for the bias.
     pub(super) fn rows(&self, ids: &[u32]) -> Result<Tensor> {
-        let x = embed(self.tower, &self.tokens.rows, ids, self.budget)?;
+        let x = self.tower.embed_rows(&self.tokens.rows, ids, self.budget, &|_, _| ())?;
         Ok(if self.classifier.is_some() { with_one(&x)? } else { x })
     }
 
@@ -48,16 +47,7 @@ impl Scorer<'_> {
 /// Embeddings of all of `texts`.
 pub(super) fn embed_all(tower: &Tower, texts: &Tokens, budget: usize) -> Result<Tensor> {
     let ids: Vec<u32> = (0..texts.len() as u32).collect();
-    embed(tower, texts, &ids, budget)
-}
-
-fn embed(tower: &Tower, texts: &Tokens, ids: &[u32], budget: usize) -> Result<Tensor> {
-    let mut values = Tensor::zeros(ids.len(), tower.dim(), tower.device());
-    for group in tokens::by_budget(texts, ids, budget) {
-        let places: Vec<usize> = group.iter().filter_map(|id| ids.binary_search(id).ok()).collect();
-        scatter(&tower.embed(&texts.batch(&group))?, &places, &mut values);
-    }
-    Ok(values)
+    Ok(tower.embed_rows(texts, &ids, budget, &|_, _| ())?)
 }
 
 /// Texts `[b, d]` as rows of weights and bias see them: `[b, d + 1]`, with a 1 at the end.

@@ -40,16 +40,28 @@ impl Searcher<'_> {
         }));
     }
 
-    /// Fills `paths` with the nodes above the given labels, each once, in order.
-    fn find_paths(&mut self, labels: &[u32]) {
+    /// Fills `leaves`, once.
+    fn find_leaves(&mut self) {
         let tree = &self.model.tree;
-        let depth = tree.depth();
         if self.leaves.is_empty() {
             self.leaves.resize(tree.num_labels(), NOWHERE);
             for (at, &l) in tree.labels().iter().enumerate() {
                 self.leaves[l as usize] = at as u32;
             }
         }
+    }
+
+    /// Leaf position of a label, if the tree holds it.
+    pub(super) fn leaf(&mut self, label: u32) -> Option<usize> {
+        self.find_leaves();
+        self.leaves.get(label as usize).filter(|&&at| at != NOWHERE).map(|&at| at as usize)
+    }
+
+    /// Fills `paths` with the nodes above the given labels, each once, in order.
+    fn find_paths(&mut self, labels: &[u32]) {
+        let tree = &self.model.tree;
+        let depth = tree.depth();
+        self.find_leaves();
         self.paths.resize_with(depth + 1, Vec::new);
         let leaves = &mut self.paths[depth];
         leaves.clear();

@@ -5,6 +5,8 @@
 //! * [`Searcher::exact`]: best node first; stops when no open node can hold a label among the best k;
 //! * [`Searcher::score_labels`]: only the labels asked for.
 //!
+//! [`Searcher::explain`] says what a label's score is made of.
+//!
 //! Where a child cannot score above its parent, a chunk whose parent is below the k-th best candidate so far is not
 //! even multiplied, in the beam too: its result stays the same, its cost falls by several times.
 //!
@@ -13,6 +15,7 @@
 mod beam;
 mod best;
 mod exact;
+mod explain;
 mod given;
 mod product;
 
@@ -21,6 +24,7 @@ use xmc_data::Row;
 use self::best::Best;
 pub use self::best::expand;
 use self::exact::Open;
+pub use self::explain::{Explanation, Step};
 pub use self::product::MarginScratch;
 use crate::features::Features;
 use crate::post_processor::PostProcessor;

@@ -4,6 +4,8 @@
 //! (see [`crate::store`] for the layout). A model is larger than the near caches and every step depends on the one
 //! before, so a loop of its own for each step, without branches to mispredict, keeps many misses under way at once.
 
+use xmc_data::Row;
+
 use super::Query;
 use crate::prefetch::prefetch;
 use crate::store::{BLOCK, Bucket, Level, LevelView, Packing, Values, Word, Words, widen};
@@ -58,6 +60,29 @@ impl MarginScratch {
             *margin += of.bias * bias;
         }
         margins
+    }
+
+    /// What the margin of the `child`-th child of `parent` is made of: the share of the constant feature, that of the
+    /// dense block, and that of every sparse feature, in the order of the query.
+    pub(crate) fn shares(
+        &mut self,
+        of: LevelView,
+        parent: usize,
+        child: usize,
+        query: Query,
+    ) -> (f32, f32, Vec<(u32, f32)>) {
+        let children = of.children(parent);
+        let bias = of.bias * of.level.bias.get(children.start + child).copied().unwrap_or(0.0);
+        let one =
+            |i: usize| Row { indices: &query.sparse.indices[i..=i], values: &query.sparse.values[i..=i] };
+        let mut terms = Vec::new();
+        for i in 0..query.sparse.len() {
+            self.sparse(of.level, parent, children.len(), Query::from(one(i)));
+            terms.push((query.sparse.indices[i], self.margins[child]));
+        }
+        self.margins[..children.len()].fill(0.0);
+        dense(&mut self.margins[..children.len()], of, children.start, query.dense);
+        (bias, self.margins[child], terms)
     }
 
     /// Sets the margins to the sparse part of the product.

@@ -161,6 +161,76 @@ fn given_labels_score_as_in_the_exhaustive_walk() {
 }
 
 #[test]
+fn an_explanation_adds_up_to_what_the_search_computes() {
+    for (name, precision) in
+        [("sigmoid", Precision::F32), ("l3-hinge", Precision::F16), ("noop", Precision::U8)]
+    {
+        let model = model(&with(name, precision), 14);
+        let (x, _) = data(15);
+        let mut searcher = Searcher::new(&model);
+        let (mut product, mut scores) = (MarginScratch::default(), Vec::new());
+        let options = SearchOptions::default();
+        for (i, label) in (0..ROWS).zip((0..LABELS as u32).cycle()) {
+            let query = Query::of(&x, i);
+            searcher.score_labels(query, &[label], &options, &mut scores);
+            let Some(explanation) = searcher.explain(query, label, &options) else {
+                assert_eq!((label, scores[0]), (7, f32::NEG_INFINITY));
+                continue;
+            };
+            assert_eq!(explanation.steps.len(), 3);
+            let mut above = 0;
+            for (t, step) in explanation.steps.iter().enumerate() {
+                let children = model.tree.children(t, above);
+                let margins = product.margins(model.view(t), above, query);
+                assert_eq!((step.level, step.margin), (t + 1, margins[step.node as usize - children.start]));
+                let sum = step.bias + step.dense + step.terms.iter().map(|t| t.1).sum::<f32>();
+                assert!((sum - step.margin).abs() < 1e-5, "{step:?}");
+                // Every share by itself, from a row that has nothing else.
+                let none = Row { indices: &[], values: &[] };
+                let of = |product: &mut MarginScratch, sparse: Row, dense: &[f32]| {
+                    product.margins(model.view(t), above, Query { sparse, dense })
+                        [step.node as usize - children.start]
+                };
+                assert_eq!(step.bias, of(&mut product, none, &[]));
+                let dense = of(&mut product, none, query.dense) - step.bias;
+                assert!((step.dense - dense).abs() < 1e-5);
+                for (&feature, &value) in query.sparse.indices.iter().zip(query.sparse.values) {
+                    let share =
+                        of(&mut product, Row { indices: &[feature], values: &[value] }, &[]) - step.bias;
+                    let told = step.terms.iter().find(|t| t.0 == feature).map_or(0.0, |t| t.1);
+                    assert!((share - told).abs() < 1e-5);
+                }
+                assert!(step.terms.is_sorted_by(|a, b| a.1.abs() >= b.1.abs()));
+                assert!(step.terms.iter().all(|t| t.1 != 0.0));
+                above = step.node as usize;
+            }
+            assert_eq!(model.tree.labels()[above], label);
+            assert_eq!(explanation.steps[2].score, scores[0]);
+        }
+        assert!(searcher.explain(Query::of(&x, 0), 999, &options).is_none());
+    }
+}
+
+#[test]
+fn example_labels_are_those_below_a_node_by_their_bias() {
+    let model = model(&with("l3-hinge", Precision::F16), 16);
+    let bias = &model.levels[2].bias;
+    for (t, node) in [(0, 0), (1, 1), (2, 0), (2, 2), (2, 4), (3, 20)] {
+        let mut below: Vec<usize> = vec![node];
+        for t in t..3 {
+            below = below.into_iter().flat_map(|node| model.tree.children(t, node)).collect();
+        }
+        let mut expected: Vec<(u32, f32)> =
+            below.into_iter().map(|at| (model.tree.labels()[at], bias[at])).collect();
+        expected.sort_by(by_score);
+        let labels: Vec<u32> = expected.iter().map(|e| e.0).collect();
+        assert_eq!(model.example_labels(t, node, 100), labels);
+        assert_eq!(model.example_labels(t, node, 2), labels[..labels.len().min(2)]);
+    }
+    assert!(model.example_labels(2, 5, 9).is_empty() && model.example_labels(4, 0, 9).is_empty());
+}
+
+#[test]
 fn a_product_below_a_logarithm_is_searched_without_shortcuts() {
     let chain = ["log-l3-hinge", "log-l3-hinge", "l3-hinge"].map(|p| p.parse().unwrap());
     let config =

@@ -29,6 +29,7 @@ pub use self::chunk::{Chunk, ChunkWeights, LevelBuilder};
 pub(crate) use self::level::{BLOCK, Bucket, Values, Word, Words, widen};
 pub use self::level::{Level, Packing, Precision};
 use crate::tree::Tree;
+use xmc_data::topk::by_score;
 
 /// One level as search reads it: its weights, and whose children they are.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +79,25 @@ impl TreeModel {
     /// Sparse and dense features that a row may have.
     pub fn features(&self) -> (usize, usize) {
         (self.sparse_features, self.dense_features)
+    }
+
+    /// The labels below node `node` of level `t` (0 is the root) that are likeliest before anything is known of a row:
+    /// by the bias of their rankers, at most `count`, likeliest first, ties to the lower label.
+    pub fn example_labels(&self, t: usize, node: usize, count: usize) -> Vec<u32> {
+        let depth = self.tree.depth();
+        if t > depth || node >= self.tree.width(t) {
+            return Vec::new();
+        }
+        let leaves = (t..depth).fold(node..node + 1, |nodes, t| {
+            let offsets = self.tree.offsets(t);
+            offsets[nodes.start] as usize..offsets[nodes.end] as usize
+        });
+        let bias = self.levels.last().and_then(|level| level.bias.get(leaves.clone())).unwrap_or(&[]);
+        let labels = self.tree.labels()[leaves].iter().copied();
+        let mut likeliest: Vec<(u32, f32)> = labels.zip(bias.iter().copied()).collect();
+        likeliest.sort_unstable_by(by_score);
+        likeliest.truncate(count);
+        likeliest.into_iter().map(|(label, _)| label).collect()
     }
 
     /// Level `t` with what a search needs beside its weights.

@@ -1,29 +1,29 @@
 //! How fast does a model answer within one process, as in a service? Prints one JSON line.
 //!
 //! ```text
-//! bench_predict MODEL --input X.npz --output scores.npz [--top-k 10] [--beam 10] [--threads 1] [--rows 2000] [--warm-up 50]
+//! bench_predict MODEL --input X.npz|texts.txt --output scores.npz [--top-k 10] [--beam 10] [--threads 1] [--rows 2000]
+//!     [--warm-up 50] [--passes 5] [--precision auto|f32|bf16]
 //! ```
 //!
-//! Whole matrix: median of five passes. Single rows: one session, wall and CPU time of every call.
+//! All rows: median of some passes. Single rows: one session, wall and CPU time of every call. Rows of a text file, one a
+//! line, are texts: what is timed then includes all that the model makes of them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Parser;
 use rustix::time::{ClockId, clock_gettime};
+use xmc::encoder::PrecisionChoice;
 use xmc::memory;
-use xmc::model::{Model, PredictOptions, Predictor};
-use xmc_data::Csr;
-use xmc_data::formats::npz;
-
-/// Passes over the whole matrix.
-const PASSES: usize = 5;
+use xmc::model::{Model, OpenOptions, PredictOptions, Predictor, Session};
+use xmc_data::formats::{lines, npz};
+use xmc_data::{Csr, Strings, TopK};
 
 #[derive(Parser)]
 struct Args {
     model: PathBuf,
-    /// Features, as the model was trained on.
+    /// Features, as the model was trained on, if the name ends in `.npz`; else texts.
     #[arg(long)]
     input: PathBuf,
     /// Scores of the last pass.
@@ -41,29 +41,77 @@ struct Args {
     /// Single calls before that.
     #[arg(long, default_value_t = 50)]
     warm_up: usize,
+    /// Passes over all rows.
+    #[arg(long, default_value_t = 5)]
+    passes: usize,
+    /// Precision of the products of an encoder.
+    #[arg(long, default_value = "auto", value_parser = precision)]
+    precision: PrecisionChoice,
+}
+
+fn precision(word: &str) -> Result<PrecisionChoice> {
+    Ok(serde_json::from_value(word.into())?)
+}
+
+/// What is asked.
+enum Rows {
+    Features(Csr),
+    Texts(Strings),
+}
+
+impl Rows {
+    fn read(path: &Path) -> Result<Self> {
+        Ok(match path.extension() {
+            Some(end) if end == "npz" => Rows::Features(npz::read(path)?),
+            _ => Rows::Texts(lines::read(path)?),
+        })
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Rows::Features(x) => x.rows(),
+            Rows::Texts(texts) => texts.len(),
+        }
+    }
+
+    fn predict(&self, model: &Model, options: &PredictOptions) -> Result<TopK> {
+        Ok(match self {
+            Rows::Features(x) => model.predict_features(x, options)?,
+            Rows::Texts(texts) => model.predict(texts, options)?,
+        })
+    }
+
+    fn ask(&self, session: &mut Session<'_>, row: usize) -> Result<()> {
+        match self {
+            Rows::Features(x) => _ = session.features(x.row(row))?,
+            Rows::Texts(texts) => _ = session.text(texts.get(row))?,
+        }
+        Ok(())
+    }
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
     rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global()?;
-    let x = npz::read(&args.input)?;
+    let rows = Rows::read(&args.input)?;
     let start = Instant::now();
-    let model = Model::open(&args.model)?;
+    let how = OpenOptions { precision: args.precision.resolve(), ..OpenOptions::default() };
+    let model = Model::open_with(&args.model, how)?;
     let load_s = start.elapsed().as_secs_f64();
     let options = PredictOptions { top_k: args.top_k, beam_size: Some(args.beam), exact: false };
 
     let mut passes = Vec::new();
-    for _ in 0..PASSES {
+    for _ in 0..args.passes {
         let (wall, cpu) = (Instant::now(), seconds(ClockId::ProcessCPUTime));
-        let scores = model.predict_features(&x, &options)?;
+        let scores = rows.predict(&model, &options)?;
         passes.push((wall.elapsed().as_secs_f64(), seconds(ClockId::ProcessCPUTime) - cpu));
-        if passes.len() == PASSES {
+        if passes.len() == args.passes {
             npz::write(&args.output, &scores.to_csr(model.labels().len())?)?;
         }
     }
     let peak_rss_mb = memory::peak() as f64 / 1e6;
-    let calls = single_calls(&model, &x, options, &args)?;
-    let n = x.rows() as f64;
+    let calls = single_calls(&model, &rows, options, &args)?;
+    let n = rows.len() as f64;
     let report = serde_json::json!({
         "load_s": load_s,
         "docs_per_wall_s": n / quantile(passes.iter().map(|pass| pass.0), 0.5)?,
@@ -82,16 +130,15 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Wall and CPU seconds of every call with one row.
-fn single_calls(model: &Model, x: &Csr, options: PredictOptions, args: &Args) -> Result<Vec<(f64, f64)>> {
+/// Wall and CPU seconds of every call with one row. CPU time is that of all threads: an encoder works in those of rayon.
+fn single_calls(model: &Model, rows: &Rows, options: PredictOptions, args: &Args) -> Result<Vec<(f64, f64)>> {
     let mut session = model.session(options);
     let mut calls = Vec::with_capacity(args.rows);
     for call in 0..args.warm_up + args.rows {
-        let row = x.row(call % x.rows().max(1));
-        let (wall, cpu) = (Instant::now(), seconds(ClockId::ThreadCPUTime));
-        session.features(row)?;
+        let (wall, cpu) = (Instant::now(), seconds(ClockId::ProcessCPUTime));
+        rows.ask(&mut session, call % rows.len().max(1))?;
         if call >= args.warm_up {
-            calls.push((wall.elapsed().as_secs_f64(), seconds(ClockId::ThreadCPUTime) - cpu));
+            calls.push((wall.elapsed().as_secs_f64(), seconds(ClockId::ProcessCPUTime) - cpu));
         }
     }
     Ok(calls)

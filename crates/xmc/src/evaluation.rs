@@ -78,8 +78,8 @@ fn predict(
         (Method::Dexml(method), Some(texts), _) => {
             method.predict_texts(texts, &search(deepest), Filter::pairs(filter))
         }
-        (Method::XrLinear(_), Some(texts), _) if model.reads_texts() => model.predict(texts, &deeper()),
-        (Method::XrLinear(_), _, Some(x)) if !model.reads_texts() => model.predict_features(x, &deeper()),
+        (_, Some(texts), _) if model.reads_texts() => model.predict(texts, &deeper()),
+        (_, _, Some(x)) if !model.reads_texts() => model.predict_features(x, &deeper()),
         _ => missing(if model.reads_texts() { "texts" } else { "features" }),
     }
 }

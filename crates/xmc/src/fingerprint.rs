@@ -7,6 +7,7 @@ use std::path::Path;
 use xmc_data::dataset::Dataset;
 use xmc_data::dataset::Part;
 use xmc_data::{Csr, Strings};
+use xmc_nn::hf::weights::Weights;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::{Error, Result};
@@ -68,6 +69,28 @@ impl Fingerprint {
             }
         };
         read().map_err(Error::io(path))
+    }
+
+    /// Adds what the files of an encoder in the folder `dir` hold: sizes, weights and tokenizer.
+    pub(crate) fn encoder(&mut self, dir: &Path) -> Result<()> {
+        self.file(&dir.join("config.json"))?;
+        for file in Weights::open(dir)?.files() {
+            self.file(file)?;
+        }
+        // One of them is enough; opening the tokenizer says so if there is none.
+        for path in ["tokenizer.json", "vocab.txt"].map(|name| dir.join(name)) {
+            if path.is_file() {
+                self.file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a value by its JSON.
+    pub(crate) fn value(&mut self, value: &impl serde::Serialize) -> Result<()> {
+        let json = serde_json::to_vec(value).map_err(|e| Error::Mismatch(e.to_string()))?;
+        self.0.update(&json);
+        Ok(())
     }
 
     fn strings(&mut self, strings: &Strings) {

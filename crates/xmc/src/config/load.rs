@@ -174,10 +174,11 @@ fn without_positions(key: &str) -> String {
 fn allowed<C: Settings>(setting: &Setting) -> Result<String> {
     let path = without_positions(&setting.key);
     let list_element = setting.value.as_table().is_some_and(Table::is_empty);
+    let empty_list = setting.value.as_array().is_some_and(Vec::is_empty);
     let group = C::GROUPS.iter().find(|group| group.name == path && !path.is_empty());
     match (find(C::GROUPS, &path), group) {
         (Some(key), _) => Ok(key.allowed.to_owned()),
-        (None, Some(_)) if list_element => Ok("a table of settings".to_owned()),
+        (None, Some(_)) if list_element || empty_list => Ok("a table of settings".to_owned()),
         (None, Some(group)) => {
             let names: Vec<_> = group.keys.iter().map(|key| key.name).collect();
             Err(wrong(setting, &setting.key, format!("a table with any of {}", names.join(", "))))

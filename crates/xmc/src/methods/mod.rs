@@ -20,6 +20,7 @@ use crate::evaluation::{EvaluateOptions, evaluate};
 use crate::events::StageReport;
 use crate::methods::dexml::Dexml;
 use crate::methods::xr_linear::XrLinear;
+use crate::methods::xr_transformer::XrTransformer;
 use crate::model::Model;
 
 /// Cuts of the metrics that training reports.
@@ -59,12 +60,16 @@ pub struct Summary {
     pub model_bytes: u64,
     /// How good it is on the test rows.
     pub metrics: Option<Report>,
+    /// Whether it ended with the folder of an encoder, as XR-Transformer does when told to, and there is no model.
+    pub only_encoder: bool,
 }
 
 /// A trained model of any method.
 pub enum Method {
     /// A tree of linear rankers.
     XrLinear(XrLinear),
+    /// An encoder, and a tree of linear rankers that see its embeddings.
+    XrTransformer(Box<XrTransformer>),
     /// An encoder and one vector for every label.
     Dexml(Box<Dexml>),
 }
@@ -74,6 +79,7 @@ impl Method {
     pub fn num_labels(&self) -> usize {
         match self {
             Method::XrLinear(model) => model.num_labels(),
+            Method::XrTransformer(model) => model.num_labels(),
             Method::Dexml(model) => model.num_labels(),
         }
     }
@@ -82,6 +88,12 @@ impl Method {
 impl From<XrLinear> for Method {
     fn from(trained: XrLinear) -> Self {
         Method::XrLinear(trained)
+    }
+}
+
+impl From<XrTransformer> for Method {
+    fn from(trained: XrTransformer) -> Self {
+        Method::XrTransformer(Box::new(trained))
     }
 }
 

@@ -76,9 +76,7 @@ pub struct FileEntry {
 impl Manifest {
     /// Lists the files of `dir` and writes `model.json` beside them; `files` is replaced.
     pub fn seal(mut self, dir: &Path) -> Result<Self> {
-        let mut names = Vec::new();
-        list(dir, "", &mut names)?;
-        let entries = names.into_par_iter().map(|name| {
+        let entries = list(dir)?.into_par_iter().map(|name| {
             let (bytes, xxh3) = fingerprint(&dir.join(&name))?;
             Ok(FileEntry { name, bytes, xxh3 })
         });
@@ -126,14 +124,21 @@ fn is_zero(n: &usize) -> bool {
     *n == 0
 }
 
-/// Paths of all files below `dir`, each with `prefix` before it.
-fn list(dir: &Path, prefix: &str, names: &mut Vec<String>) -> Result<()> {
+/// Paths of all files below `dir`, their parts with `/` between them.
+pub(crate) fn list(dir: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    list_below(dir, "", &mut names)?;
+    Ok(names)
+}
+
+/// The same, each with `prefix` before it.
+fn list_below(dir: &Path, prefix: &str, names: &mut Vec<String>) -> Result<()> {
     for entry in fs::read_dir(dir).map_err(Error::io(dir))? {
         let entry = entry.map_err(Error::io(dir))?;
         let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
         let path = entry.path();
         if path.is_dir() {
-            list(&path, &format!("{name}/"), names)?;
+            list_below(&path, &format!("{name}/"), names)?;
         } else {
             names.push(name);
         }

@@ -6,7 +6,7 @@
 //! | `labels` | names of the labels |
 //! | `vectorizer` | from texts to features; missing in models of given features |
 //! | `ranker.0`, `ranker.1`, … | one tree with its rankers each |
-//! | `encoder/` | an encoder in the layout of Hugging Face; in models of DEXML |
+//! | `encoder/` | an encoder in the layout of Hugging Face; in models of DEXML and XR-Transformer |
 //! | `label_embeddings` | one vector for every label; in models of DEXML |
 //!
 //! Opening checks every file and maps it: labels, vectorizer, rankers and label vectors are read from the page cache as
@@ -14,6 +14,7 @@
 //! A folder written by libpecos opens too; its labels are named by their numbers.
 
 pub mod add_labels;
+pub mod encoder_folder;
 pub(crate) mod finish;
 pub mod manifest;
 pub mod publish;
@@ -32,8 +33,9 @@ use crate::encoder::{Encoder, best_precision};
 use crate::error::{Error, Result};
 use crate::index::Filter;
 use crate::methods::Method;
-use crate::methods::dexml::{self, Dexml, DexmlConfig, ENCODER, LABEL_EMBEDDINGS};
+use crate::methods::dexml::{Dexml, DexmlConfig, ENCODER, LABEL_EMBEDDINGS};
 use crate::methods::xr_linear::{VECTORIZER, XrLinear, XrLinearConfig};
+use crate::methods::xr_transformer::{XrTransformer, XrTransformerConfig};
 use crate::model::manifest::Manifest;
 
 pub use session::Session;
@@ -133,12 +135,16 @@ impl Model {
         let labels: LabelSet = Strings::open(&dir.join(LABELS))?.into();
         let method: Method = match manifest.method.as_str() {
             XrLinearConfig::METHOD => {
-                XrLinear::open(dir, &settings(dir, &manifest)?, manifest.has(VECTORIZER))?.into()
+                XrLinear::open(dir, &settings(dir, &manifest)?, manifest.has(VECTORIZER), 0)?.into()
             }
             DexmlConfig::METHOD => {
                 let config: DexmlConfig = settings(dir, &manifest)?;
                 let (encoder, labels) = (dir.join(ENCODER), dir.join(LABEL_EMBEDDINGS));
                 Dexml::open(&encoder, &labels, &config, options.device, options.precision)?.into()
+            }
+            XrTransformerConfig::METHOD => {
+                let (config, vectorizer) = (settings(dir, &manifest)?, manifest.has(VECTORIZER));
+                XrTransformer::open(dir, &config, vectorizer, options)?.into()
             }
             other => {
                 let problem = format!("unknown method `{other}`: update xmc");
@@ -157,7 +163,7 @@ impl Model {
 
     /// Wraps trees of another program, with numbered labels.
     fn foreign(dir: &Path, tree: TreeModel) -> Result<Self> {
-        let method = XrLinear::new(None, vec![tree], EnsembleRule::Average)?;
+        let method = XrLinear::new(None, 0, vec![tree], EnsembleRule::Average)?;
         let labels = LabelSet::numbered(method.num_labels());
         Ok(Self::assemble(dir, labels, method.into()))
     }
@@ -186,7 +192,15 @@ impl Model {
     pub fn xr_linear(&self) -> Option<&XrLinear> {
         match &self.method {
             Method::XrLinear(model) => Some(model),
-            Method::Dexml(_) => None,
+            _ => None,
+        }
+    }
+
+    /// Encoder, vectorizer and trees, if this is a model of XR-Transformer.
+    pub fn xr_transformer(&self) -> Option<&XrTransformer> {
+        match &self.method {
+            Method::XrTransformer(model) => Some(model),
+            _ => None,
         }
     }
 
@@ -194,7 +208,16 @@ impl Model {
     pub fn dexml(&self) -> Option<&Dexml> {
         match &self.method {
             Method::Dexml(model) => Some(model),
-            Method::XrLinear(_) => None,
+            _ => None,
+        }
+    }
+
+    /// Label trees with their rankers and the vectorizer, if the method has them.
+    pub fn trees(&self) -> Option<&XrLinear> {
+        match &self.method {
+            Method::XrLinear(model) => Some(model),
+            Method::XrTransformer(model) => Some(model.linear()),
+            Method::Dexml(_) => None,
         }
     }
 
@@ -202,6 +225,7 @@ impl Model {
     pub fn into_encoder(self) -> Result<Encoder> {
         match self.method {
             Method::Dexml(model) => Ok(model.into_encoder()),
+            Method::XrTransformer(model) => Ok(model.into_encoder()),
             Method::XrLinear(_) => {
                 Err(Error::Mismatch(format!("a model of {} has no encoder", XrLinearConfig::METHOD)))
             }
@@ -212,7 +236,7 @@ impl Model {
     pub fn reads_texts(&self) -> bool {
         match &self.method {
             Method::XrLinear(model) => model.vectorizer().is_some(),
-            Method::Dexml(_) => true,
+            Method::XrTransformer(_) | Method::Dexml(_) => true,
         }
     }
 
@@ -220,6 +244,7 @@ impl Model {
     pub fn session(&self, options: PredictOptions) -> Session<'_> {
         match &self.method {
             Method::XrLinear(model) => Session::XrLinear(model.session(options)),
+            Method::XrTransformer(model) => Session::XrTransformer(model.session(options)),
             Method::Dexml(model) => Session::Dexml(model.session(options)),
         }
     }
@@ -233,6 +258,7 @@ impl Predictor for Model {
     fn predict(&self, texts: &Strings, options: &PredictOptions) -> Result<TopK> {
         match &self.method {
             Method::XrLinear(model) => model.predict_texts(texts, options),
+            Method::XrTransformer(model) => model.predict_texts(texts, options),
             Method::Dexml(model) => model.predict_texts(texts, options, Filter::none()),
         }
     }
@@ -240,13 +266,19 @@ impl Predictor for Model {
     fn predict_features(&self, x: &Csr, options: &PredictOptions) -> Result<TopK> {
         match &self.method {
             Method::XrLinear(model) => model.predict_features(x, options),
-            Method::Dexml(_) => Err(dexml::reads_no_features()),
+            Method::XrTransformer(_) => Err(reads_no_features(XrTransformerConfig::METHOD)),
+            Method::Dexml(_) => Err(reads_no_features(DexmlConfig::METHOD)),
         }
     }
 }
 
+/// What to say when features are given to a model of `method`, which reads texts.
+pub(crate) fn reads_no_features(method: &str) -> Error {
+    Error::Mismatch(format!("a model of {method} reads texts, not features: give it the texts themselves"))
+}
+
 /// The settings that a model was trained with.
-fn settings<C: Settings>(dir: &Path, manifest: &Manifest) -> Result<C> {
+pub(crate) fn settings<C: Settings>(dir: &Path, manifest: &Manifest) -> Result<C> {
     serde_json::from_value(manifest.config.clone()).map_err(|e| {
         let problem = format!("settings of another version of this program ({e})");
         Error::file(&dir.join(manifest::NAME), problem)

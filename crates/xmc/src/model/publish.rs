@@ -13,20 +13,26 @@ use crate::run::remove;
 
 /// Refuses a target that exists and is no model: nobody's files are overwritten by a wrong `--out`.
 pub fn refuse_foreign(out: &Path) -> Result<()> {
-    let Ok(found) = fs::symlink_metadata(out) else { return Ok(()) };
-    if out.join(manifest::NAME).is_file() {
-        return Ok(());
-    }
-    let empty = found.is_dir() && fs::read_dir(out).map_err(Error::io(out))?.next().is_none();
-    if empty {
+    if fs::symlink_metadata(out).is_err() || out.join(manifest::NAME).is_file() || is_empty(out)? {
         return Ok(());
     }
     Err(Error::file(out, "exists and is not a model, so it is not overwritten: choose another --out"))
 }
 
+/// Whether `path` is a folder with nothing in it.
+pub(crate) fn is_empty(path: &Path) -> Result<bool> {
+    let found = fs::symlink_metadata(path).map_err(Error::io(path))?;
+    Ok(found.is_dir() && fs::read_dir(path).map_err(Error::io(path))?.next().is_none())
+}
+
 /// Puts `complete` at `out` and removes what was there; `old` is where that waits if one step is not enough.
 pub fn publish(complete: &Path, out: &Path, old: &Path) -> Result<()> {
     refuse_foreign(out)?;
+    replace(complete, out, old)
+}
+
+/// The same, whatever was there.
+pub(crate) fn replace(complete: &Path, out: &Path, old: &Path) -> Result<()> {
     remove(old)?;
     if out.exists() {
         if exchange(complete, out) {

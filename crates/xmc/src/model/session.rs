@@ -3,13 +3,15 @@
 use xmc_data::Row;
 
 use crate::error::Result;
-use crate::methods::{dexml, xr_linear};
+use crate::methods::{dexml, xr_linear, xr_transformer};
 
 /// Buffers of a model that answers row after row; one for each thread.
 #[allow(clippy::large_enum_variant, reason = "there are few")]
 pub enum Session<'m> {
     /// Walks down label trees.
     XrLinear(xr_linear::Session<'m>),
+    /// Embeds, and walks down label trees.
+    XrTransformer(xr_transformer::Session<'m>),
     /// Embeds, and compares with all labels.
     Dexml(dexml::Session<'m>),
 }
@@ -19,6 +21,7 @@ impl Session<'_> {
     pub fn text(&mut self, text: &str) -> Result<&[(u32, f32)]> {
         match self {
             Session::XrLinear(session) => session.text(text),
+            Session::XrTransformer(session) => session.text(text),
             Session::Dexml(session) => session.text(text),
         }
     }
@@ -27,6 +30,7 @@ impl Session<'_> {
     pub fn features(&mut self, row: Row<'_>) -> Result<&[(u32, f32)]> {
         match self {
             Session::XrLinear(session) => session.features(row),
+            Session::XrTransformer(session) => session.features(row),
             Session::Dexml(session) => session.features(row),
         }
     }

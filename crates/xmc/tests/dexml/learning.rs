@@ -6,7 +6,8 @@ use serde_json::Value;
 use xmc::events::Silent;
 use xmc::model::{Model, PredictOptions, Predictor};
 
-use crate::toy::{LABELS, Messages, World};
+use crate::toy::{LABELS, Messages};
+use crate::world::World;
 
 /// P@1 on the rows that were learned, in percent.
 fn precision(world: &World, name: &str, sets: &[&str]) -> f64 {

@@ -4,4 +4,6 @@
 
 mod learning;
 mod resume;
+#[path = "../toy/mod.rs"]
 mod toy;
+mod world;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use xmc::events::{Events, Silent};
 
-use crate::toy::World;
+use crate::world::World;
 
 /// Dies when so many steps are done, and remembers with which step it began.
 struct Mortal {

@@ -32,6 +32,7 @@ pub(super) fn show(model: &Model, json: bool) -> Result<String> {
     }
     match model.method() {
         Method::XrLinear(method) => xr_linear(method, &mut whole, &mut table),
+        Method::XrTransformer(method) => xr_linear(method.linear(), &mut whole, &mut table),
         Method::Dexml(method) => {
             dexml(method, &mut whole, &mut table);
             curves(model, &mut whole, &mut table);

@@ -25,11 +25,10 @@ mod training;
 mod validation;
 
 use xmc_data::dataset::Dataset;
-use xmc_nn::hf::weights::Weights;
 
 pub use config::{CriterionKind, DexmlConfig, Head, Negatives, OfPositives, PoolBy, Positives, TopkSize};
 pub use model::{Dexml, Session};
-pub(crate) use model::{ENCODER, LABEL_EMBEDDINGS, reads_no_features};
+pub(crate) use model::{ENCODER, LABEL_EMBEDDINGS, tower_config};
 pub use presets::{Preset, Scale};
 
 use crate::config::{Checked, Settings};
@@ -90,7 +89,7 @@ pub fn train(
         take(&vectors, &dir.join(LABEL_EMBEDDINGS))?;
         take(&trained.join(CURVES), &dir.join(CURVES))
     })?;
-    Ok(Summary { stages: run.succeed()?, model_bytes: manifest.bytes(), metrics })
+    Ok(Summary { stages: run.succeed()?, model_bytes: manifest.bytes(), metrics, only_encoder: false })
 }
 
 /// What must not change between the two halves of an interrupted run: what the encoder holds but not where it lies,
@@ -108,16 +107,7 @@ fn identity(data: &Dataset, config: &DexmlConfig, seed: u64) -> Result<Identity>
     let mut print = Fingerprint::of(data);
     print.pairs(&data.train.filter);
     if let Some(encoder) = &config.encoder {
-        print.file(&encoder.join("config.json"))?;
-        for file in Weights::open(encoder)?.files() {
-            print.file(file)?;
-        }
-        // One of them is enough; opening the tokenizer says so if there is none.
-        for path in ["tokenizer.json", "vocab.txt"].map(|name| encoder.join(name)) {
-            if path.is_file() {
-                print.file(&path)?;
-            }
-        }
+        print.encoder(encoder)?;
     }
     Ok(Identity {
         version: env!("CARGO_PKG_VERSION").to_owned(),

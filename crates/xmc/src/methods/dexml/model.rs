@@ -18,10 +18,11 @@ use xmc_nn::{Device, Precision, Tensor};
 
 use super::config::{DexmlConfig, Head};
 use super::scoring::with_one;
+use crate::config::Settings;
 use crate::encoder::Encoder;
 use crate::error::{Error, Result};
 use crate::index::{Filter, LabelEmbeddings, search};
-use crate::model::PredictOptions;
+use crate::model::{PredictOptions, reads_no_features};
 
 /// Folder of the encoder and file of the label vectors, in a model.
 pub(crate) const ENCODER: &str = "encoder";
@@ -187,11 +188,6 @@ impl Session<'_> {
 
     /// Always an error.
     pub fn features(&mut self, _: Row<'_>) -> Result<&[(u32, f32)]> {
-        Err(reads_no_features())
+        Err(reads_no_features(DexmlConfig::METHOD))
     }
-}
-
-/// What to say when features are given to a model that reads texts.
-pub(crate) fn reads_no_features() -> Error {
-    Error::Mismatch("a model of dexml reads texts, not features: give it the texts themselves".to_owned())
 }

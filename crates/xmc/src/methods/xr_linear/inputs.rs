@@ -15,15 +15,15 @@ use crate::fingerprint::Fingerprint;
 use crate::run::Run;
 
 /// Inputs from the table `files` of the configuration.
-pub(super) struct Extra {
-    pub(super) label_features: Option<Csr>,
-    pub(super) tree: Option<Tree>,
-    pub(super) relevance: Option<Csr>,
-    pub(super) negatives: Option<Csr>,
+pub(in crate::methods) struct Extra {
+    pub(in crate::methods) label_features: Option<Csr>,
+    pub(in crate::methods) tree: Option<Tree>,
+    pub(in crate::methods) relevance: Option<Csr>,
+    pub(in crate::methods) negatives: Option<Csr>,
 }
 
 impl Extra {
-    pub(super) fn read(config: &XrLinearConfig, num_labels: usize) -> Result<Self> {
+    pub(in crate::methods) fn read(config: &XrLinearConfig, num_labels: usize) -> Result<Self> {
         let files = &config.files;
         let read = |path: &Option<std::path::PathBuf>| path.as_deref().map(npz::read).transpose();
         let tree = files.tree.as_deref().map(|path| read_tree(path, num_labels, &config.cluster));
@@ -36,7 +36,7 @@ impl Extra {
     }
 
     /// Adds them to what must not change between runs.
-    pub(super) fn mark(&self, print: &mut Fingerprint) {
+    pub(in crate::methods) fn mark(&self, print: &mut Fingerprint) {
         for matrix in [&self.label_features, &self.relevance, &self.negatives] {
             print.csr(matrix.as_ref());
         }
@@ -48,7 +48,7 @@ impl Extra {
 }
 
 /// Whether training uses the given features of `data`; an error if what the setting asks for is not there.
-pub(super) fn uses_given(source: FeatureSource, data: &Dataset) -> Result<bool> {
+pub(in crate::methods) fn uses_given(source: FeatureSource, data: &Dataset) -> Result<bool> {
     let missing = |what: &str, instead: &str| {
         let problem = format!("no {what} for the training rows, but features = \"{instead}\" asks for them");
         Err(Error::file(&data.path, problem))
@@ -62,7 +62,7 @@ pub(super) fn uses_given(source: FeatureSource, data: &Dataset) -> Result<bool> 
 }
 
 /// Training rows as features `[n, d]`, and the vectorizer that made them of texts.
-pub(super) fn features(
+pub(in crate::methods) fn features(
     run: &mut Run,
     data: &Dataset,
     config: &XrLinearConfig,
@@ -82,7 +82,7 @@ pub(super) fn features(
 }
 
 /// One row of features for every label `[L, d']`.
-pub(super) fn label_rows(
+pub(in crate::methods) fn label_rows(
     data: &Dataset,
     config: &XrLinearConfig,
     extra: &Extra,

@@ -7,20 +7,16 @@
 //! [`train`] is the whole method, from top to bottom.
 
 mod config;
-mod estimate;
-mod inputs;
+pub(in crate::methods) mod estimate;
+pub(in crate::methods) mod forest;
+pub(in crate::methods) mod inputs;
 pub(in crate::methods) mod keys;
 mod predict;
 mod stages;
-mod write;
-
-use std::cell::OnceCell;
+pub(in crate::methods) mod write;
 
 use xmc_data::dataset::Dataset;
 use xmc_linear::Features;
-use xmc_linear::cluster::build_tree;
-use xmc_linear::ranker::{self, TrainInput};
-use xmc_linear::store::TreeModel;
 
 pub use config::{FeatureSource, Files, XrLinearConfig};
 pub use predict::{Session, XrLinear};
@@ -32,12 +28,13 @@ use crate::events::Events;
 use crate::fingerprint::Fingerprint;
 use crate::methods::{Summary, TrainOptions, measure};
 use crate::model::Model;
-use crate::model::finish::Finished;
+use crate::model::finish::{Finished, finish};
 use crate::model::publish::refuse_foreign;
-use crate::run::{Artifact, Identity, Run};
+use crate::run::{Identity, Run};
 pub(in crate::methods) use config::within;
-use inputs::{Extra, features, label_rows, uses_given};
-use write::write;
+use forest::{Forest, trained};
+use inputs::{Extra, features, uses_given};
+use write::parts;
 
 /// Learns from the training rows of `data` and writes a model folder.
 pub fn train(
@@ -59,55 +56,22 @@ pub fn train(
     let x = Features::from(x);
     estimate::check(data, x.sparse(), config, options.max_memory)?;
 
-    // Label features z [L, d'], and from them one tree for every seed.
-    let z = OnceCell::new();
-    let mut trees = Vec::with_capacity(config.trees);
-    for t in 0..config.trees {
-        let seed = seed_of(options.seed, t);
-        trees.push(run.stage(&format!("tree.{t}"), || {
-            if let Some(tree) = &extra.tree {
-                return Ok(tree.clone());
-            }
-            if z.get().is_none() {
-                let _ = z.set(label_rows(data, config, &extra, &x, vectorizer.as_ref())?);
-            }
-            Ok(build_tree(z.get().unwrap_or(&x), &config.cluster, seed)?)
-        })?);
-    }
-    drop(z);
-
-    // One linear ranker for every node of every tree.
-    let input = TrainInput {
-        x: &x,
-        y: &data.train.y,
-        relevance: extra.relevance.as_ref(),
-        negatives: extra.negatives.as_ref(),
-    };
-    for (t, tree) in trees.into_iter().enumerate() {
-        let seed = seed_of(options.seed, t);
-        run.stage(&format!("ranker.{t}"), || {
-            let progress = |done, total| events.progress(done, total);
-            Ok(ranker::train(input, tree, &config.ranker, seed, &progress)
-                .map_err(|e| within("ranker", e))?)
-        })?;
-    }
+    // Label features z [L, d'], and from them one tree for every seed; then one linear ranker for every node.
+    let (vectors, seed) = (vectorizer.as_ref(), options.seed);
+    let forest = Forest { data, config, extra: &extra, x: &x, vectorizer: vectors, seed, events };
+    let trees = forest.grow(&mut run)?;
+    forest.rank(&mut run, trees)?;
     drop(x);
 
     // The parts as one model: measured, then written.
-    let rankers = (0..config.trees).map(|t| TreeModel::load(&run.stage_dir(&format!("ranker.{t}"))));
-    let method = XrLinear::new(vectorizer, rankers.collect::<Result<_>>()?, config.combine)?;
+    let method = XrLinear::new(vectorizer, 0, trained(&run, config.trees)?, config.combine)?;
     let features = method.num_features();
     let model = Model::assemble(&options.out, data.labels.clone(), method.into());
     let metrics = measure(&model, data, options)?;
     let (identity, out) = (&identity, options.out.as_path());
     let finished = Finished { data, identity, features, metrics: metrics.as_ref(), out };
-    let manifest = write(&run, &finished, model.reads_texts(), config.trees)?;
-    Ok(Summary { stages: run.succeed()?, model_bytes: manifest.bytes(), metrics })
-}
-
-/// Seed of tree `t`; an ensemble of n trees contains those of n - 1.
-fn seed_of(seed: u64, t: usize) -> u64 {
-    seed.wrapping_add(t as u64)
+    let manifest = finish(&run, &finished, |dir| parts(&run, model.reads_texts(), config.trees, dir))?;
+    Ok(Summary { stages: run.succeed()?, model_bytes: manifest.bytes(), metrics, only_encoder: false })
 }
 
 /// What must not change between the two halves of an interrupted run.

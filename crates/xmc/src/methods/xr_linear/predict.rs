@@ -8,6 +8,7 @@ use xmc_data::topk::ensemble::EnsembleRule;
 use xmc_data::{Csr, Row, Strings, TopK};
 use xmc_linear::search::{Query, SearchOptions, Searcher};
 use xmc_linear::store::TreeModel;
+use xmc_nn::Tensor;
 
 use super::config::XrLinearConfig;
 use super::stages::{RANKER, VECTORIZER};
@@ -29,8 +30,14 @@ pub struct XrLinear {
 }
 
 impl XrLinear {
-    /// Puts trained parts together. Without a vectorizer it answers given features only.
-    pub fn new(vectorizer: Option<Vectorizer>, trees: Vec<TreeModel>, rule: EnsembleRule) -> Result<Self> {
+    /// Puts trained parts together: rankers on sparse features with `dense` values beside, 0 in XR-Linear. Without a
+    /// vectorizer the sparse features are given ones.
+    pub fn new(
+        vectorizer: Option<Vectorizer>,
+        dense: usize,
+        trees: Vec<TreeModel>,
+        rule: EnsembleRule,
+    ) -> Result<Self> {
         let Some(first) = trees.first() else {
             return Err(Error::Mismatch("a model needs at least one tree".to_owned()));
         };
@@ -38,22 +45,25 @@ impl XrLinear {
         if trees.iter().any(|tree| shape(tree) != shape(first)) {
             return Err(Error::Mismatch("the trees of the model differ in features or labels".to_owned()));
         }
-        if let Some(made) = vectorizer.as_ref().map(Vectorizer::num_features)
-            && made != first.features().0
-        {
-            let known = first.features().0;
+        let (sparse, beside) = first.features();
+        if let Some(made) = vectorizer.as_ref().map(Vectorizer::num_features).filter(|&made| made != sparse) {
             return Err(Error::Mismatch(format!(
-                "the vectorizer makes {made} features, the rankers know {known}"
+                "the vectorizer makes {made} features, the rankers know {sparse}: mixed from two models?"
+            )));
+        }
+        if beside != dense {
+            return Err(Error::Mismatch(format!(
+                "the rankers expect embeddings of {beside} values, but there are {dense}: mixed from two models?"
             )));
         }
         Ok(XrLinear { vectorizer, trees, rule })
     }
 
-    /// Opens the parts of a model folder whose files are checked already.
-    pub(crate) fn open(dir: &Path, config: &XrLinearConfig, reads_texts: bool) -> Result<Self> {
-        let vectorizer = if reads_texts { Some(Vectorizer::open(&dir.join(VECTORIZER))?) } else { None };
+    /// Opens the parts of a model folder whose files are checked already; `dense` as in [`XrLinear::new`].
+    pub(crate) fn open(dir: &Path, config: &XrLinearConfig, vectorizer: bool, dense: usize) -> Result<Self> {
+        let vectorizer = if vectorizer { Some(Vectorizer::open(&dir.join(VECTORIZER))?) } else { None };
         let trees = (0..config.trees).map(|t| TreeModel::open(&dir.join(format!("{RANKER}.{t}"))));
-        XrLinear::new(vectorizer, trees.collect::<xmc_data::Result<_>>()?, config.combine)
+        XrLinear::new(vectorizer, dense, trees.collect::<xmc_data::Result<_>>()?, config.combine)
     }
 
     /// The vectorizer, if the model reads texts.
@@ -69,6 +79,11 @@ impl XrLinear {
     /// Number of sparse features d.
     pub fn num_features(&self) -> usize {
         self.trees.first().map_or(0, |tree| tree.features().0)
+    }
+
+    /// Number of dense features beside them, 0 in XR-Linear.
+    pub fn num_dense(&self) -> usize {
+        self.trees.first().map_or(0, |tree| tree.features().1)
     }
 
     /// Number of labels L.
@@ -89,7 +104,21 @@ impl XrLinear {
             let problem = format!("rows with {found} features, but the model was trained on {known}");
             return Err(Error::Mismatch(problem));
         }
-        self.predict_rows(x.rows(), options, |session, i| session.row(x.row(i)))
+        self.predict_rows(x.rows(), options, |session, i| session.row(x.row(i).into()))
+    }
+
+    /// The best labels of every text, whose embedding is a row of `dense [n, h]`.
+    pub(in crate::methods) fn predict_beside(
+        &self,
+        texts: &Strings,
+        dense: &Tensor,
+        options: &PredictOptions,
+    ) -> Result<TopK> {
+        let rows = dense.host();
+        let h = dense.cols();
+        self.predict_rows(texts.len(), options, |session, i| {
+            session.text_beside(texts.get(i), &rows[i * h..(i + 1) * h]).map(|_| ())
+        })
     }
 
     /// Answers single rows one after the other without allocating; one session per thread.
@@ -156,27 +185,39 @@ impl Session<'_> {
     pub fn text(&mut self, text: &str) -> Result<&[(u32, f32)]> {
         let vectorizer = self.model.require_vectorizer()?;
         let mut scratch = std::mem::take(&mut self.scratch);
-        let found = self.row(vectorizer.transform_one(text, &mut scratch));
+        let found = self.row(vectorizer.transform_one(text, &mut scratch).into());
+        self.scratch = scratch;
+        found.map(|()| self.merged.as_slice())
+    }
+
+    /// The best labels of a text with the embedding `dense [h]`, best first. Without a vectorizer that is all there is.
+    pub(in crate::methods) fn text_beside(&mut self, text: &str, dense: &[f32]) -> Result<&[(u32, f32)]> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let sparse = match &self.model.vectorizer {
+            Some(vectorizer) => vectorizer.transform_one(text, &mut scratch),
+            None => Row { indices: &[], values: &[] },
+        };
+        let found = self.row(Query { sparse, dense });
         self.scratch = scratch;
         found.map(|()| self.merged.as_slice())
     }
 
     /// The best labels of a row of features, best first; ids that the model does not know are ignored.
     pub fn features(&mut self, row: Row<'_>) -> Result<&[(u32, f32)]> {
-        self.row(row).map(|()| self.merged.as_slice())
+        self.row(row.into()).map(|()| self.merged.as_slice())
     }
 
     /// Searches every tree and leaves the joint answer in `merged`.
-    fn row(&mut self, row: Row<'_>) -> Result<()> {
+    fn row(&mut self, query: Query<'_>) -> Result<()> {
         let k = self.options.top_k;
         let wanted = if self.searchers.len() == 1 { k } else { k.max(CANDIDATES) };
         let search =
             SearchOptions { beam_size: self.options.beam_size, top_k: Some(wanted), post_processor: None };
         for (searcher, answer) in self.searchers.iter_mut().zip(&mut self.answers) {
             let found = if self.options.exact {
-                searcher.exact(Query::from(row), &search)?
+                searcher.exact(query, &search)?
             } else {
-                searcher.beam(Query::from(row), &search)
+                searcher.beam(query, &search)
             };
             answer.clear();
             answer.extend_from_slice(found);

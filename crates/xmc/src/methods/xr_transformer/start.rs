@@ -1,0 +1,75 @@
+//! Which encoder does training begin with, and what stands behind its transformer?
+//!
+//! The setting `encoder` names a folder of Hugging Face, or a model of this program that has one. Pooling is what the
+//! settings say, else what the model was trained with, else what the folder says, else the mean.
+
+use std::path::{Path, PathBuf};
+
+use xmc_data::Strings;
+use xmc_data::dataset::Dataset;
+use xmc_nn::tower::TowerConfig;
+
+use super::config::XrTransformerConfig;
+use crate::config::Settings;
+use crate::encoder::require_folder;
+use crate::error::{Error, Result};
+use crate::methods::dexml::{DexmlConfig, ENCODER, tower_config};
+use crate::model::encoder_folder::stored_tower;
+use crate::model::manifest::{self, Manifest};
+use crate::model::settings;
+
+/// The encoder before training.
+#[derive(Clone, Debug)]
+pub(super) struct Start {
+    /// Folder in the layout of Hugging Face, with the files of the tokenizer.
+    pub(super) dir: PathBuf,
+    /// What stands behind the transformer; embeddings keep their length while the encoder learns.
+    pub(super) tower: TowerConfig,
+}
+
+impl Start {
+    /// Finds the encoder that the settings name.
+    pub(super) fn find(config: &XrTransformerConfig) -> Result<Self> {
+        let named = config.encoder.as_deref().ok_or_else(unset)?;
+        let (dir, stored) = if named.join(manifest::NAME).is_file() {
+            of_model(named)?
+        } else {
+            require_folder(named)?;
+            (named.to_owned(), stored_tower(named)?.unwrap_or_default())
+        };
+        let pooling = config.pooling.map_or(stored.pooling, Into::into);
+        Ok(Start { dir, tower: TowerConfig { pooling, normalize: false, ..stored } })
+    }
+
+    /// The same for embeddings that stand beside sparse features: they have length 1.
+    pub(super) fn normalized(&self) -> TowerConfig {
+        TowerConfig { normalize: true, ..self.tower }
+    }
+}
+
+/// The encoder of the model in the folder `dir`.
+fn of_model(dir: &Path) -> Result<(PathBuf, TowerConfig)> {
+    let manifest = Manifest::open(dir)?;
+    let encoder = dir.join(ENCODER);
+    let tower = match manifest.method.as_str() {
+        DexmlConfig::METHOD => tower_config(&settings(dir, &manifest)?),
+        XrTransformerConfig::METHOD => stored_tower(&encoder)?.unwrap_or_default(),
+        other => return Err(Error::file(dir, format!("a model of {other} has no encoder to begin with"))),
+    };
+    require_folder(&encoder)?;
+    Ok((encoder, tower))
+}
+
+fn unset() -> Error {
+    let expected = "the folder of an encoder (config.json, model.safetensors, tokenizer.json), or a model of dexml or \
+                    xr-transformer";
+    xmc_data::Error::config("encoder", "nothing", expected).into()
+}
+
+/// Texts of the training rows; an error if there are none.
+pub(super) fn texts(data: &Dataset) -> Result<&Strings> {
+    let missing = || {
+        Error::file(&data.path, "no texts for the training rows: XR-Transformer reads texts, not features")
+    };
+    data.train.texts.as_ref().ok_or_else(missing)
+}

@@ -1,0 +1,46 @@
+//! How does training end? With a model folder, or with that of the encoder alone.
+
+use std::path::Path;
+
+use xmc_nn::transformer::Config;
+
+use super::start::Start;
+use crate::error::Result;
+use crate::methods::Summary;
+use crate::methods::dexml::ENCODER;
+use crate::methods::xr_linear::write::parts;
+use crate::model::encoder_folder::{bytes, describe, publish};
+use crate::model::finish::{Finished, finish, take};
+use crate::model::manifest::Manifest;
+use crate::run::Run;
+
+/// Publishes the encoder in the folder `encoder` with the results of the stages: a vectorizer if there is one, and the
+/// trees with their rankers.
+pub(super) fn model(
+    run: &Run,
+    finished: &Finished<'_>,
+    (encoder, start): (&Path, &Start),
+    vectorizer: bool,
+    trees: usize,
+) -> Result<Manifest> {
+    finish(run, finished, |dir| {
+        described(encoder, start, &dir.join(ENCODER))?;
+        parts(run, vectorizer, trees, dir)
+    })
+}
+
+/// Publishes the encoder in the folder `encoder` alone, and ends the run.
+pub(super) fn encoder(run: Run, encoder: &Path, start: &Start, out: &Path) -> Result<Summary> {
+    let scratch = run.scratch("published")?;
+    let dir = scratch.join(ENCODER);
+    described(encoder, start, &dir)?;
+    let model_bytes = bytes(&dir)?;
+    publish(&dir, out, &run.stage_dir("old"))?;
+    Ok(Summary { stages: run.succeed()?, model_bytes, metrics: None, only_encoder: true })
+}
+
+/// Takes the files of an encoder to the new folder `dir`, and says there how it is used.
+fn described(encoder: &Path, start: &Start, dir: &Path) -> Result<()> {
+    take(encoder, dir)?;
+    describe(dir, start.normalized(), Config::open(&dir.join("config.json"))?.hidden)
+}

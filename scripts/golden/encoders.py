@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Golden files for crates/xmc-nn/tests/encoders.rs: small random encoders of every family in PyTorch.
+"""Golden files for crates/xmc-nn/tests/encoders.rs: small random encoders of every family and pooling in PyTorch.
 
     python scripts/golden/encoders.py                      # writes crates/xmc-nn/tests/golden/encoders/*.safetensors
     python scripts/golden/encoders.py --encoder DIR        # also DIR/golden_embeddings.safetensors, of a real encoder
@@ -42,13 +42,17 @@ def families():
         ("mpnet",
          MPNetModel(MPNetConfig(max_position_embeddings=50, pad_token_id=1, layer_norm_eps=1e-5, **BERT),
                     add_pooling_layer=False), "mean", 20),
+        ("pooler", BertModel(BertConfig(max_position_embeddings=48, **BERT)), "pooler", 20),
     ]
 
 
 def embed(model, projection, pooling, ids, mask):
-    hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
+    output = model(input_ids=ids, attention_mask=mask)
+    hidden = output.last_hidden_state
     if pooling == "cls":
         pooled = hidden[:, 0]
+    elif pooling == "pooler":
+        pooled = output.pooler_output
     else:
         pooled = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
     if projection is not None:
@@ -57,7 +61,7 @@ def embed(model, projection, pooling, ids, mask):
 
 
 def parameters(model, projection):
-    named = {name: p for name, p in model.named_parameters() if "pooler" not in name}
+    named = dict(model.named_parameters())
     if projection is not None:
         named |= {f"bottleneck.{name}": p for name, p in projection.named_parameters()}
     return named

@@ -294,6 +294,8 @@ pub(crate) enum Pooling {
     Mean,
     /// The vector of the first token.
     Cls,
+    /// That vector behind the layer that BERT trains with it.
+    Pooler,
 }
 
 /// Find the labels of a dexml model that mean most nearly the same as a text

@@ -25,6 +25,8 @@ pub(crate) enum Site {
     Embeddings,
     Attention,
     FeedForward,
+    /// Behind the pooler; its rows are sequences.
+    Pooler,
     /// Attention probabilities of a head.
     Probabilities {
         head: usize,
@@ -52,6 +54,7 @@ impl Dropout {
             Site::Embeddings => 0,
             Site::Attention => 1,
             Site::FeedForward => 2,
+            Site::Pooler => u64::MAX,
             Site::Probabilities { head } => 3 + head as u64,
         };
         let key = [key.seed, key.step, key.part, layer as u64, site]
@@ -154,6 +157,7 @@ mod tests {
             masked(DropoutKey { part: 9, ..KEY }, 0, Site::Attention, 0, 8, 100),
             masked(KEY, 1, Site::Attention, 0, 8, 100),
             masked(KEY, 0, Site::FeedForward, 0, 8, 100),
+            masked(KEY, 0, Site::Pooler, 0, 8, 100),
             masked(KEY, 0, Site::Probabilities { head: 0 }, 0, 8, 100),
             masked(KEY, 0, Site::Attention, 1, 8, 100),
         ] {

@@ -1,6 +1,6 @@
 //! How does a text become one vector? Its tokens are pooled, and the vector is given length 1.
 //!
-//!   mean: h = sum of x[token] / tokens        cls: h = x[first token]
+//!   mean: h = sum of x[token] / tokens        cls: h = x[first token]        pooler: as cls, then tanh(W h + b)
 //!   e = h / max(|h|, 1e-12),   dh = (de - e (e . de)) / |h|
 //!
 //! ```
@@ -28,10 +28,12 @@ pub enum Pooling {
     Mean,
     /// The first token, `[CLS]` or `<s>`.
     Cls,
+    /// The first token, then the layer with parameters that was trained with it: tanh(W h + b), as BERT's pooler.
+    Pooler,
 }
 
 impl Pooling {
-    /// `h [cols]` from the hidden states `x [tokens, cols]` of one sequence.
+    /// `h [cols]` from the hidden states `x [tokens, cols]` of one sequence; the layer of [`Pooling::Pooler`] comes later.
     pub fn forward(self, x: &[f32], h: &mut [f32]) {
         match self {
             Pooling::Mean => {
@@ -39,7 +41,7 @@ impl Pooling {
                 column_sums(x, h);
                 scale(h, h.len() as f32 / x.len() as f32);
             }
-            Pooling::Cls => h.copy_from_slice(&x[..h.len()]),
+            Pooling::Cls | Pooling::Pooler => h.copy_from_slice(&x[..h.len()]),
         }
     }
 
@@ -53,7 +55,7 @@ impl Pooling {
                     axpy(share, dh, row);
                 }
             }
-            Pooling::Cls => dx[..dh.len()].copy_from_slice(dh),
+            Pooling::Cls | Pooling::Pooler => dx[..dh.len()].copy_from_slice(dh),
         }
     }
 }

@@ -14,7 +14,8 @@ use xmc_nn::optim::{AdamW, AdamWConfig};
 use xmc_nn::transformer::Config;
 use xmc_nn::{Batch, Device, DropoutKey, Pooling, Precision, Tensor, Tower, TowerConfig};
 
-const FAMILIES: [&str; 4] = ["bert", "distilbert", "roberta", "mpnet"];
+/// All families, and a BERT with its pooler.
+const ENCODERS: [&str; 5] = ["bert", "distilbert", "roberta", "mpnet", "pooler"];
 
 struct Golden {
     bytes: Vec<u8>,
@@ -63,7 +64,7 @@ impl Golden {
             .windows(17)
             .any(|w| w == b"bottleneck.weight")
             .then(|| self.floats("param.bottleneck.bias").len());
-        let pooling = if self.metadata("pooling") == "cls" { Pooling::Cls } else { Pooling::Mean };
+        let pooling = serde_json::from_value(self.metadata("pooling").into()).unwrap();
         let config = TowerConfig { pooling, projection, normalize: true };
         let transformer = Config::from_json(&json).unwrap();
         let mut tower = Tower::random(transformer, config, 0, Device::Cpu, precision).unwrap();
@@ -103,7 +104,7 @@ fn gradients(tower: &Tower, batch: &Batch, de: &Tensor, dropout: Option<DropoutK
 
 #[test]
 fn embeddings_are_those_of_pytorch() {
-    for name in FAMILIES {
+    for name in ENCODERS {
         let golden = Golden::open(name);
         let tower = golden.tower(Precision::F32);
         let e = tower.embed(&golden.batch()).unwrap();
@@ -113,7 +114,7 @@ fn embeddings_are_those_of_pytorch() {
 
 #[test]
 fn gradients_of_every_parameter_are_those_of_pytorch() {
-    for name in FAMILIES {
+    for name in ENCODERS {
         let golden = Golden::open(name);
         let tower = golden.tower(Precision::F32);
         let (e, grads) = gradients(&tower, &golden.batch(), &golden.weight(&tower), None);
@@ -131,7 +132,7 @@ fn gradients_of_every_parameter_are_those_of_pytorch() {
 
 #[test]
 fn three_steps_of_adamw_lead_where_pytorch_goes() {
-    for name in FAMILIES {
+    for name in ENCODERS {
         let golden = Golden::open(name);
         let mut tower = golden.tower(Precision::F32);
         let (batch, de) = (golden.batch(), golden.weight(&tower));
@@ -166,7 +167,7 @@ fn gradients_are_added_to_what_is_there() {
 
 #[test]
 fn bfloat16_points_in_nearly_the_same_direction() {
-    for name in FAMILIES {
+    for name in ENCODERS {
         let golden = Golden::open(name);
         let (exact, rounded) = (golden.tower(Precision::F32), golden.tower(Precision::Bf16));
         let (batch, de) = (golden.batch(), golden.weight(&exact));
@@ -199,7 +200,11 @@ fn long_batch(vocab: u32) -> Batch {
 }
 
 fn small(precision: Precision, seed: u64) -> Tower {
-    let config = TowerConfig { projection: Some(12), ..TowerConfig::default() };
+    small_with(Pooling::Mean, precision, seed)
+}
+
+fn small_with(pooling: Pooling, precision: Precision, seed: u64) -> Tower {
+    let config = TowerConfig { pooling, projection: Some(12), normalize: true };
     Tower::random(Config::bert(100, 32, 3, 4, 80), config, seed, Device::Cpu, precision).unwrap()
 }
 
@@ -238,7 +243,12 @@ fn chunks_do_not_change_embeddings() {
 
 #[test]
 fn gradients_with_dropout_are_those_of_finite_differences() {
-    let mut tower = small(Precision::F32, 11);
+    for pooling in [Pooling::Mean, Pooling::Pooler] {
+        check_gradients_with_dropout(small_with(pooling, Precision::F32, 11));
+    }
+}
+
+fn check_gradients_with_dropout(mut tower: Tower) {
     let batch = Batch::new([vec![3u32, 5, 7, 2, 9], vec![4], vec![8, 8, 1]]);
     let key = Some(DropoutKey { seed: 1, step: 2, part: 3 });
     // Larger weights: fresh ones are so small that nothing but rounding would be seen.
@@ -304,6 +314,45 @@ fn saved_towers_open_as_they_were() {
     let wider = TowerConfig { projection: Some(13), ..tower.config() };
     let error = Tower::open(dir.path(), wider, Device::Cpu, Precision::F32).unwrap_err().to_string();
     assert!(error.contains("`bottleneck.weight` has shape [12, 32]"), "{error}");
+}
+
+#[test]
+fn a_pooler_is_read_if_there_is_one_fresh_if_not_and_left_out_if_not_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let asked = TowerConfig { pooling: Pooling::Pooler, projection: None, normalize: false };
+    let open = |config| Tower::open(dir.path(), config, Device::Cpu, Precision::F32).unwrap();
+    let config = || Config::bert(100, 32, 1, 4, 80);
+    let without = TowerConfig { pooling: Pooling::Cls, ..asked };
+    let tower = Tower::random(config(), without, 3, Device::Cpu, Precision::F32).unwrap();
+    tower.save(dir.path()).unwrap();
+    let mut fresh = open(asked);
+    let [weight, bias] = ["weight", "bias"]
+        .map(|name| fresh.layout().get(&format!("pooler.dense.{name}")).unwrap().range.clone());
+    assert_eq!(fresh.params()[..weight.start], *tower.params());
+    let square = fresh.params()[weight.clone()].iter().map(|w| w * w).sum::<f32>() / weight.len() as f32;
+    assert!((square.sqrt() - 0.02).abs() < 0.002, "{square}");
+    assert!(fresh.params()[bias.clone()].iter().all(|b| *b == 0.0));
+    assert_eq!(open(asked).params(), fresh.params());
+
+    let half = fresh.params()[weight.clone()].iter().map(|w| w * 0.5).collect::<Vec<_>>();
+    fresh.params_mut()[weight.clone()].copy_from_slice(&half);
+    fresh.params_mut()[bias].fill(0.25);
+    fresh.refresh();
+    fresh.save(dir.path()).unwrap();
+    let again = open(asked);
+    assert_eq!((again.params(), again.layout()), (fresh.params(), fresh.layout()));
+    assert_eq!((open(without).params(), open(without).layout()), (tower.params(), tower.layout()));
+
+    // tanh(W x + b), from the states of the first tokens.
+    let batch = Batch::new([vec![3u32, 5, 7], vec![4]]);
+    let (states, pooled) = (tower.embed(&batch).unwrap(), again.embed(&batch).unwrap());
+    for (x, pooled) in states.host().chunks(32).zip(pooled.host().chunks(32)) {
+        let expected: Vec<f32> = half
+            .chunks(32)
+            .map(|w| (w.iter().zip(x).map(|(w, x)| w * x).sum::<f32>() + 0.25).tanh())
+            .collect();
+        close("pooled", pooled, &expected, 1e-6);
+    }
 }
 
 #[test]

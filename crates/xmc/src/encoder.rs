@@ -26,6 +26,8 @@ pub enum PoolingKind {
     Mean,
     /// The vector of the first token.
     Cls,
+    /// The vector of the first token behind the layer that BERT trains with it.
+    Pooler,
 }
 
 impl From<PoolingKind> for Pooling {
@@ -33,6 +35,7 @@ impl From<PoolingKind> for Pooling {
         match kind {
             PoolingKind::Mean => Pooling::Mean,
             PoolingKind::Cls => Pooling::Cls,
+            PoolingKind::Pooler => Pooling::Pooler,
         }
     }
 }
@@ -165,10 +168,11 @@ pub fn stored_pooling(dir: &Path) -> Result<Option<Pooling>> {
     match *modes {
         ["pooling_mode_mean_tokens" | "mean"] => Ok(Some(Pooling::Mean)),
         ["pooling_mode_cls_token" | "cls"] => Ok(Some(Pooling::Cls)),
+        ["pooler"] => Ok(Some(Pooling::Pooler)),
         _ => Err(Error::file(
             &path,
             format!(
-                "pools by `{}`; only mean and cls are known: choose one with --pooling",
+                "pools by `{}`; only mean, cls and pooler are known: choose one with --pooling",
                 modes.join("`, `")
             ),
         )),

@@ -68,6 +68,7 @@ fn open(verb: &Embed) -> Result<Encoder> {
         let config = TowerConfig {
             pooling: match verb.pooling {
                 Some(Pooling::Cls) => tower::Pooling::Cls,
+                Some(Pooling::Pooler) => tower::Pooling::Pooler,
                 Some(Pooling::Mean) => tower::Pooling::Mean,
                 None => stored_pooling(&folder)?.unwrap_or_default(),
             },

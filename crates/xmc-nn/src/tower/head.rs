@@ -1,55 +1,47 @@
-//! What follows the pooled vector? An optional projection, then length 1.
-
-use std::ops::Range;
-
-use rayon::prelude::*;
+//! What follows the pooled vector? The pooler's layer and a projection, both optional, then length 1.
 
 use super::TowerConfig;
-use crate::ops::matmul::{Lhs, Precision, Rhs, View, product};
-use crate::ops::reduce::{add_bias, column_sums};
+use super::linear::Linear;
+use super::pooler::{Pooler, PoolerTape};
+use crate::dropout::DropoutKey;
+use crate::ops::matmul::Precision;
 use crate::params::Layout;
-use crate::pool::{normalize, normalize_backward};
+use crate::pool::{Pooling, normalize, normalize_backward};
+use crate::transformer::Config;
 
-/// Rows of a block that one task computes.
-const ROWS: usize = 64;
-
-/// Projection `[p, h]` and norm.
+/// Pooler `[h, h]`, projection `[p, h]` and norm.
 #[derive(Debug)]
 pub(crate) struct Head {
-    projection: Option<Projection>,
+    pooler: Option<Pooler>,
+    projection: Option<Linear>,
     normalize: bool,
-    /// Width of its input.
-    hidden: usize,
     dim: usize,
-    precision: Precision,
 }
 
-#[derive(Debug)]
-struct Projection {
-    weight: Range<usize>,
-    bias: Range<usize>,
-    /// W^T, laid out.
-    forward: Rhs,
-}
-
-/// What backward needs: input `[b, h]`, output `[b, dim]` and the lengths before the norm.
+/// What backward needs: input of the projection `[b, h]`, output `[b, dim]` and the lengths before the norm.
 #[derive(Debug)]
 pub(crate) struct HeadTape {
+    pooler: Option<PoolerTape>,
+    /// Empty without a projection.
     pooled: Vec<f32>,
     output: Vec<f32>,
     lengths: Vec<f32>,
 }
 
 impl Head {
-    /// Appends the projection to `layout`.
-    pub(crate) fn new(hidden: usize, config: TowerConfig, layout: &mut Layout, precision: Precision) -> Self {
-        let projection = config.projection.map(|dim| Projection {
-            weight: layout.push("bottleneck.weight", &[dim, hidden]),
-            bias: layout.push("bottleneck.bias", &[dim]),
-            forward: Rhs::new(precision),
-        });
+    /// Appends the pooler and the projection to `layout`.
+    pub(crate) fn new(
+        transformer: &Config,
+        config: TowerConfig,
+        layout: &mut Layout,
+        precision: Precision,
+    ) -> Self {
+        let hidden = transformer.hidden;
+        let pooler = (config.pooling == Pooling::Pooler).then(|| Pooler::new(transformer, layout, precision));
+        let projection =
+            config.projection.map(|dim| Linear::new("bottleneck", hidden, dim, layout, precision));
         let dim = config.projection.unwrap_or(hidden);
-        Head { projection, normalize: config.normalize, hidden, dim, precision }
+        Head { pooler, projection, normalize: config.normalize, dim }
     }
 
     /// Width of an embedding.
@@ -57,23 +49,30 @@ impl Head {
         self.dim
     }
 
-    /// Lays out the projection again.
+    /// Lays out the weights again.
     pub(crate) fn refresh(&mut self, params: &[f32]) {
+        if let Some(pooler) = &mut self.pooler {
+            pooler.refresh(params);
+        }
         if let Some(projection) = &mut self.projection {
-            let weight = View::new(&params[projection.weight.clone()], self.dim, self.hidden);
-            projection.forward.fill(weight.t());
+            projection.refresh(params);
         }
     }
 
     /// Embeddings `[b, dim]` of `pooled [b, h]`, and the tape.
-    pub(crate) fn forward(&self, params: &[f32], pooled: Vec<f32>) -> HeadTape {
-        let mut output = match &self.projection {
-            None => pooled.clone(),
+    pub(crate) fn forward(&self, params: &[f32], pooled: Vec<f32>, dropout: Option<DropoutKey>) -> HeadTape {
+        let (pooled, pooler) = match &self.pooler {
+            None => (pooled, None),
+            Some(pooler) => {
+                let (pooled, tape) = pooler.forward(params, pooled, dropout);
+                (pooled, Some(tape))
+            }
+        };
+        let (pooled, mut output) = match &self.projection {
+            None => (Vec::new(), pooled),
             Some(projection) => {
-                let mut output = vec![0.0; pooled.len() / self.hidden * self.dim];
-                self.multiply(&pooled, &projection.forward, &mut output);
-                add_bias(&mut output, &params[projection.bias.clone()]);
-                output
+                let output = projection.forward(params, &pooled);
+                (pooled, output)
             }
         };
         let lengths = if self.normalize {
@@ -81,57 +80,37 @@ impl Head {
         } else {
             Vec::new()
         };
-        HeadTape { pooled, output, lengths }
+        HeadTape { pooler, pooled, output, lengths }
     }
 
     /// Gradient of the pooled vectors `[b, h]` from that of the embeddings, `de [b, dim]`; adds those of the
-    /// projection to `grads`.
+    /// layers to `grads`. `dropout` is that of the forward pass.
     pub(crate) fn backward(
         &self,
         params: &[f32],
         tape: &HeadTape,
         de: &[f32],
+        dropout: Option<DropoutKey>,
         grads: &mut [f32],
     ) -> Vec<f32> {
-        let mut de = de.to_vec();
-        for ((e, &length), de) in
-            tape.output.chunks_exact(self.dim).zip(&tape.lengths).zip(de.chunks_exact_mut(self.dim))
+        let mut d = de.to_vec();
+        for ((e, &length), d) in
+            tape.output.chunks_exact(self.dim).zip(&tape.lengths).zip(d.chunks_exact_mut(self.dim))
         {
-            normalize_backward(e, length, de);
+            normalize_backward(e, length, d);
         }
-        let Some(projection) = &self.projection else { return de };
-        let b = tape.pooled.len() / self.hidden;
-        column_sums(&de, &mut grads[projection.bias.clone()]);
-        let (mut outputs, mut inputs) = (Lhs::new(self.precision), Rhs::new(self.precision));
-        outputs.fill(View::new(&de, b, self.dim).t());
-        inputs.fill(View::new(&tape.pooled, b, self.hidden));
-        let tasks = grads[projection.weight.clone()].par_chunks_mut(ROWS * self.hidden).enumerate();
-        tasks.for_each(|(i, block)| {
-            let rows = i * ROWS..i * ROWS + block.len() / self.hidden;
-            product(&outputs, &inputs, rows, block, self.hidden, true);
-        });
-
-        let mut transposed = Rhs::new(self.precision);
-        transposed.fill(View::new(&params[projection.weight.clone()], self.dim, self.hidden));
-        let mut dpooled = vec![0.0; tape.pooled.len()];
-        self.multiply(&de, &transposed, &mut dpooled);
-        dpooled
+        if let Some(projection) = &self.projection {
+            d = projection.backward(params, &tape.pooled, &d, grads);
+        }
+        match (&self.pooler, &tape.pooler) {
+            (Some(pooler), Some(tape)) => pooler.backward(params, tape, d, dropout, grads),
+            _ => d,
+        }
     }
 
     /// The embeddings, without copying.
     pub(crate) fn finish(tape: HeadTape) -> Vec<f32> {
         tape.output
-    }
-
-    /// c = a B, blocks of rows in parallel.
-    fn multiply(&self, a: &[f32], b: &Rhs, c: &mut [f32]) {
-        let (k, n) = (b.depth(), b.cols());
-        c.par_chunks_mut(ROWS * n).zip(a.par_chunks(ROWS * k)).for_each(|(c, a)| {
-            let rows = a.len() / k;
-            let mut lhs = Lhs::new(self.precision);
-            lhs.fill(View::new(a, rows, k));
-            product(&lhs, b, 0..rows, c, n, false);
-        });
     }
 }
 

@@ -1,6 +1,6 @@
 //! How does an encoder make embeddings of texts, and how does it learn from their gradients?
 //!
-//! A [`Tower`] is a transformer, pooling, an optional projection and the norm, with all of their parameters in one
+//! A [`Tower`] is a transformer, pooling (with a layer of its own if asked for), an optional projection and the norm, with all of their parameters in one
 //! run of floats. It reads and writes folders of Hugging Face.
 //!
 //! ```
@@ -16,6 +16,8 @@
 //! ```
 
 mod head;
+mod linear;
+mod pooler;
 mod rows;
 mod start;
 
@@ -36,8 +38,8 @@ use crate::transformer::chunks::Chunk;
 use crate::transformer::{ChunkTape, Config, Transformer};
 use head::{Head, HeadTape};
 
-/// Seed of a projection that the opened folder does not have.
-const PROJECTION_SEED: u64 = 0x0062_6f74_746c_6521;
+/// Seed of a pooler or projection that the opened folder does not have.
+const HEAD_SEED: u64 = 0x0062_6f74_746c_6521;
 
 /// What is behind the transformer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,16 +79,17 @@ pub struct Tape {
 }
 
 impl Tower {
-    /// Reads `config.json` and `model.safetensors` of a folder. A projection that is not in the file begins anew.
+    /// Reads `config.json` and `model.safetensors` of a folder. A pooler or a projection that is asked for and not in
+    /// the file begins anew.
     pub fn open(dir: &Path, config: TowerConfig, device: Device, precision: Precision) -> Result<Self> {
         let weights = Weights::open(dir)?;
         let mut tower = Self::empty(Config::open(&dir.join("config.json"))?, config, device, precision)?;
-        let optional = |name: &str| name.starts_with("bottleneck.");
+        let optional = |name: &str| name.starts_with("bottleneck.") || name.starts_with("pooler.");
         // First of all: sizes that no file has may be more than there is memory.
         weights.check(&tower.layout, optional)?;
         tower.params = vec![0.0; tower.layout.len()];
         let missing = weights.fill(&tower.layout, &mut tower.params, optional)?;
-        tower.draw(PROJECTION_SEED, |name| missing.iter().any(|other| other == name));
+        tower.draw(HEAD_SEED, |name| missing.iter().any(|other| other == name));
         tower.refresh();
         Ok(tower)
     }
@@ -114,7 +117,7 @@ impl Tower {
         }
         let mut layout = Layout::default();
         let transformer = Transformer::new(transformer, &mut layout, precision);
-        let head = Head::new(transformer.config().hidden, config, &mut layout, precision);
+        let head = Head::new(transformer.config(), config, &mut layout, precision);
         Ok(Tower { config, device, params: Vec::new(), layout, transformer, head })
     }
 
@@ -190,7 +193,7 @@ impl Tower {
         let pass = self.transformer.pass(&self.params, batch, None);
         let mut pooled = vec![0.0; batch.len() * self.transformer.config().hidden];
         self.transformer.forward(&pass, &mut pooled, |chunk, x, out| self.pool(batch, chunk, x, out));
-        let embeddings = Head::finish(self.head.forward(&self.params, pooled));
+        let embeddings = Head::finish(self.head.forward(&self.params, pooled, None));
         Tensor::from_host(batch.len(), self.dim(), embeddings, self.device)
     }
 
@@ -202,7 +205,7 @@ impl Tower {
         let chunks = self
             .transformer
             .forward_taped(&pass, &mut pooled, |chunk, x, out| self.pool(batch, chunk, x, out));
-        let head = self.head.forward(&self.params, pooled);
+        let head = self.head.forward(&self.params, pooled, dropout);
         let embeddings = Tensor::from_host(batch.len(), self.dim(), head.output().to_vec(), self.device)?;
         Ok((embeddings, Tape { chunks, head, dropout }))
     }
@@ -224,7 +227,7 @@ impl Tower {
             )));
         }
         let h = self.transformer.config().hidden;
-        let dpooled = self.head.backward(&self.params, &tape.head, de.host(), grads);
+        let dpooled = self.head.backward(&self.params, &tape.head, de.host(), tape.dropout, grads);
         let pass = self.transformer.pass(&self.params, batch, tape.dropout);
         let begin = |chunk: &Chunk, dx: &mut [f32]| {
             let dh = dpooled[chunk.sequences.start * h..].chunks_exact(h);

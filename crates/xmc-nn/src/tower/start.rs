@@ -1,6 +1,6 @@
 //! Which values do fresh parameters get? Those that the published code would draw.
 //!
-//! Matrices of the transformer are normal with deviation 0.02, norms begin as 1 and 0, biases as 0. The projection is
+//! Matrices of the transformer and its pooler are normal with deviation 0.02, norms begin as 1 and 0, biases as 0. The projection is
 //! uniform in +-1 / sqrt(h), weight and bias, as PyTorch's `Linear`.
 
 use rand::{RngExt, SeedableRng};

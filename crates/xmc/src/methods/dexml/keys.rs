@@ -34,8 +34,8 @@ const MODEL: Group = Group {
         ),
         key(
             "pooling",
-            "How the vectors of the tokens become one: their mean, or the first.",
-            "\"mean\" or \"cls\"",
+            "How the vectors of the tokens become one: their mean, the first, or the first behind the encoder's pooler (a fresh one if its folder has none).",
+            "\"mean\", \"cls\" or \"pooler\"",
         ),
         key(
             "projection",

@@ -49,8 +49,8 @@ const MODEL: Group = Group {
         ),
         key(
             "pooling",
-            "How the vectors of the tokens become one: their mean, or the first. Unset: as the folder of the encoder says, else mean.",
-            "\"mean\" or \"cls\"",
+            "How the vectors of the tokens become one: their mean, the first, or the first behind the encoder's pooler (a fresh one if its folder has none). Unset: as the folder of the encoder says, else mean.",
+            "\"mean\", \"cls\" or \"pooler\"",
         ),
         key(
             "max_len",

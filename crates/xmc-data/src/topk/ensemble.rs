@@ -54,6 +54,11 @@ pub enum EnsembleRule {
 
 /// Merges predictions of the same rows by several models and keeps the best `k` of each row.
 pub fn merge(models: &[TopK], rule: EnsembleRule, k: usize) -> Result<TopK> {
+    merge_ranked(models, rule, models.iter().map(TopK::longest).max().unwrap_or(0), k)
+}
+
+/// The same with m of the formulas given as `longest`, so that rows merged in several calls can be compared.
+pub fn merge_ranked(models: &[TopK], rule: EnsembleRule, longest: usize, k: usize) -> Result<TopK> {
     let Some(first) = models.first() else {
         return Err(Error::Shape("an ensemble needs at least one set of predictions".to_owned()));
     };
@@ -64,7 +69,6 @@ pub fn merge(models: &[TopK], rule: EnsembleRule, k: usize) -> Result<TopK> {
             "model 0 predicts {n} rows, model {i} predicts {rows}: expected as many"
         )));
     }
-    let longest = models.iter().map(TopK::longest).max().unwrap_or(0);
     let parts: Vec<TopK> = (0..n.div_ceil(ROWS_PER_TASK))
         .into_par_iter()
         .map(|task| {

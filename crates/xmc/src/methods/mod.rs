@@ -22,6 +22,7 @@ use crate::methods::dexml::Dexml;
 use crate::methods::xr_linear::XrLinear;
 use crate::methods::xr_transformer::XrTransformer;
 use crate::model::Model;
+use crate::model::ensemble::Ensemble;
 
 /// Cuts of the metrics that training reports.
 pub(crate) const CUTS: [usize; 3] = [1, 3, 5];
@@ -72,6 +73,8 @@ pub enum Method {
     XrTransformer(Box<XrTransformer>),
     /// An encoder and one vector for every label.
     Dexml(Box<Dexml>),
+    /// Several models of any of these.
+    Ensemble(Ensemble),
 }
 
 impl Method {
@@ -81,6 +84,7 @@ impl Method {
             Method::XrLinear(model) => model.num_labels(),
             Method::XrTransformer(model) => model.num_labels(),
             Method::Dexml(model) => model.num_labels(),
+            Method::Ensemble(model) => model.num_labels(),
         }
     }
 }
@@ -100,6 +104,12 @@ impl From<XrTransformer> for Method {
 impl From<Dexml> for Method {
     fn from(trained: Dexml) -> Self {
         Method::Dexml(Box::new(trained))
+    }
+}
+
+impl From<Ensemble> for Method {
+    fn from(ensemble: Ensemble) -> Self {
+        Method::Ensemble(ensemble)
     }
 }
 

@@ -8,6 +8,7 @@
 //! | `ranker.0`, `ranker.1`, … | one tree with its rankers each |
 //! | `encoder/` | an encoder in the layout of Hugging Face; in models of DEXML and XR-Transformer |
 //! | `label_embeddings` | one vector for every label; in models of DEXML |
+//! | `member.0/`, `member.1/`, … | a model each; in an [`ensemble`](mod@ensemble) |
 //!
 //! Opening checks every file and maps it: labels, vectorizer, rankers and label vectors are read from the page cache as
 //! needed.
@@ -15,6 +16,7 @@
 
 pub mod add_labels;
 pub mod encoder_folder;
+pub mod ensemble;
 pub(crate) mod finish;
 pub mod manifest;
 pub mod publish;
@@ -22,6 +24,7 @@ mod session;
 
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use xmc_data::topk::ensemble::EnsembleRule;
 use xmc_data::{Csr, LabelSet, Strings, TopK};
 use xmc_linear::pecos;
@@ -36,6 +39,7 @@ use crate::methods::Method;
 use crate::methods::dexml::{Dexml, DexmlConfig, ENCODER, LABEL_EMBEDDINGS};
 use crate::methods::xr_linear::{VECTORIZER, XrLinear, XrLinearConfig};
 use crate::methods::xr_transformer::{XrTransformer, XrTransformerConfig};
+use crate::model::ensemble::Ensemble;
 use crate::model::manifest::Manifest;
 
 pub use session::Session;
@@ -146,6 +150,7 @@ impl Model {
                 let (config, vectorizer) = (settings(dir, &manifest)?, manifest.has(VECTORIZER));
                 XrTransformer::open(dir, &config, vectorizer, options)?.into()
             }
+            ensemble::METHOD => Ensemble::open(dir, &manifest, options)?.into(),
             other => {
                 let problem = format!("unknown method `{other}`: update xmc");
                 return Err(Error::file(&dir.join(manifest::NAME), problem));
@@ -217,7 +222,15 @@ impl Model {
         match &self.method {
             Method::XrLinear(model) => Some(model),
             Method::XrTransformer(model) => Some(model.linear()),
-            Method::Dexml(_) => None,
+            Method::Dexml(_) | Method::Ensemble(_) => None,
+        }
+    }
+
+    /// Several models that answer together, if this is an ensemble.
+    pub fn ensemble(&self) -> Option<&Ensemble> {
+        match &self.method {
+            Method::Ensemble(model) => Some(model),
+            _ => None,
         }
     }
 
@@ -229,6 +242,11 @@ impl Model {
             Method::XrLinear(_) => {
                 Err(Error::Mismatch(format!("a model of {} has no encoder", XrLinearConfig::METHOD)))
             }
+            Method::Ensemble(_) => {
+                let problem =
+                    "an ensemble has no encoder of its own: take that of a member, member.0 or another";
+                Err(Error::file(&self.path, problem))
+            }
         }
     }
 
@@ -237,6 +255,7 @@ impl Model {
         match &self.method {
             Method::XrLinear(model) => model.vectorizer().is_some(),
             Method::XrTransformer(_) | Method::Dexml(_) => true,
+            Method::Ensemble(model) => model.reads_texts(),
         }
     }
 
@@ -246,6 +265,7 @@ impl Model {
             Method::XrLinear(model) => Session::XrLinear(model.session(options)),
             Method::XrTransformer(model) => Session::XrTransformer(model.session(options)),
             Method::Dexml(model) => Session::Dexml(model.session(options)),
+            Method::Ensemble(model) => Session::Ensemble(model.session(options)),
         }
     }
 }
@@ -260,6 +280,7 @@ impl Predictor for Model {
             Method::XrLinear(model) => model.predict_texts(texts, options),
             Method::XrTransformer(model) => model.predict_texts(texts, options),
             Method::Dexml(model) => model.predict_texts(texts, options, Filter::none()),
+            Method::Ensemble(model) => model.predict_texts(texts, options),
         }
     }
 
@@ -268,6 +289,7 @@ impl Predictor for Model {
             Method::XrLinear(model) => model.predict_features(x, options),
             Method::XrTransformer(_) => Err(reads_no_features(XrTransformerConfig::METHOD)),
             Method::Dexml(_) => Err(reads_no_features(DexmlConfig::METHOD)),
+            Method::Ensemble(model) => model.predict_features(x, options),
         }
     }
 }
@@ -278,7 +300,7 @@ pub(crate) fn reads_no_features(method: &str) -> Error {
 }
 
 /// The settings that a model was trained with.
-pub(crate) fn settings<C: Settings>(dir: &Path, manifest: &Manifest) -> Result<C> {
+pub(crate) fn settings<C: DeserializeOwned>(dir: &Path, manifest: &Manifest) -> Result<C> {
     serde_json::from_value(manifest.config.clone()).map_err(|e| {
         let problem = format!("settings of another version of this program ({e})");
         Error::file(&dir.join(manifest::NAME), problem)

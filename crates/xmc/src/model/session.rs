@@ -2,6 +2,7 @@
 
 use xmc_data::Row;
 
+use super::ensemble;
 use crate::error::Result;
 use crate::methods::{dexml, xr_linear, xr_transformer};
 
@@ -14,6 +15,8 @@ pub enum Session<'m> {
     XrTransformer(xr_transformer::Session<'m>),
     /// Embeds, and compares with all labels.
     Dexml(dexml::Session<'m>),
+    /// Asks several models.
+    Ensemble(ensemble::Session<'m>),
 }
 
 impl Session<'_> {
@@ -23,6 +26,7 @@ impl Session<'_> {
             Session::XrLinear(session) => session.text(text),
             Session::XrTransformer(session) => session.text(text),
             Session::Dexml(session) => session.text(text),
+            Session::Ensemble(session) => session.text(text),
         }
     }
 
@@ -32,6 +36,7 @@ impl Session<'_> {
             Session::XrLinear(session) => session.features(row),
             Session::XrTransformer(session) => session.features(row),
             Session::Dexml(session) => session.features(row),
+            Session::Ensemble(session) => session.features(row),
         }
     }
 }

@@ -32,6 +32,10 @@ pub(super) fn show(model: &Model, json: bool) -> Result<String> {
     }
     match model.method() {
         Method::XrLinear(method) => xr_linear(method, &mut whole, &mut table),
+        Method::Ensemble(method) => {
+            whole["members"] = json!(method.members().len());
+            table.row(["members", &method.members().len().to_string()]);
+        }
         Method::XrTransformer(method) => xr_linear(method.linear(), &mut whole, &mut table),
         Method::Dexml(method) => {
             dexml(method, &mut whole, &mut table);

@@ -124,7 +124,7 @@ mod tests {
         let tmp = tempfile::tempdir().unwrap();
         let dir = tmp.path();
         fs::write(dir.join("config.json"), "{}").unwrap();
-        for pooling in [Pooling::Mean, Pooling::Cls] {
+        for pooling in [Pooling::Mean, Pooling::Cls, Pooling::Pooler] {
             let tower = TowerConfig { pooling, projection: Some(3), normalize: true };
             describe(dir, tower, 8).unwrap();
             assert_eq!(stored_tower(dir).unwrap(), Some(tower));

@@ -52,18 +52,22 @@ crate::simd! {
     /// Sums of x[i] y[0][i], …, x[i] y[3][i], each as [`dot`] would add it up: x is loaded once for four vectors of the
     /// same length, and eight sums at a time hide how long one addition takes.
     pub fn dot4(x: &[f32], y: &[&[f32]; 4]) -> [f32; 4] {
-        let mut sums = [[0f32; LANES]; 4];
-        let (blocks, rest) = x.as_chunks::<LANES>();
-        let (others, rests) = (y.map(|y| y.as_chunks::<LANES>().0), y.map(|y| &y[x.len() - rest.len()..]));
-        for (i, x) in blocks.iter().enumerate() {
-            let y = others.map(|y| &y[i]);
-            for k in 0..4 {
-                for lane in 0..LANES {
-                    sums[k][lane] = fma::<FUSED>(x[lane], y[k][lane], sums[k][lane]);
-                }
-            }
+        let (x, rest) = x.as_chunks::<LANES>();
+        let [(y0, rest0), (y1, rest1), (y2, rest2), (y3, rest3)] = y.map(|y| y.as_chunks::<LANES>());
+        // Not an array of them: that would live in memory, lane by lane.
+        let (mut s0, mut s1, mut s2, mut s3) = ([0f32; LANES], [0f32; LANES], [0f32; LANES], [0f32; LANES]);
+        for ((((x, y0), y1), y2), y3) in x.iter().zip(y0).zip(y1).zip(y2).zip(y3) {
+            add_products::<FUSED>(x, y0, &mut s0);
+            add_products::<FUSED>(x, y1, &mut s1);
+            add_products::<FUSED>(x, y2, &mut s2);
+            add_products::<FUSED>(x, y3, &mut s3);
         }
-        std::array::from_fn(|k| total::<FUSED>(&sums[k]) + dot_lanes::<FUSED>(rest, rests[k]))
+        [
+            total::<FUSED>(&s0) + dot_lanes::<FUSED>(rest, rest0),
+            total::<FUSED>(&s1) + dot_lanes::<FUSED>(rest, rest1),
+            total::<FUSED>(&s2) + dot_lanes::<FUSED>(rest, rest2),
+            total::<FUSED>(&s3) + dot_lanes::<FUSED>(rest, rest3),
+        ]
     }
 
     /// Sum of x[i]^2, in f64.
@@ -77,6 +81,13 @@ crate::simd! {
         }
         let tail: f64 = rest.iter().map(|&v| v as f64 * v as f64).sum();
         sums.iter().sum::<f64>() + tail
+    }
+}
+
+#[inline(always)]
+fn add_products<const FUSED: bool>(x: &[f32; LANES], y: &[f32; LANES], sums: &mut [f32; LANES]) {
+    for lane in 0..LANES {
+        sums[lane] = fma::<FUSED>(x[lane], y[lane], sums[lane]);
     }
 }
 

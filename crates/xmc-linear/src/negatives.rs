@@ -111,7 +111,7 @@ pub(crate) fn matching(
     if sampling.man {
         sources.push(predicted(model, input, t)?);
     }
-    Ok(Matching::Rows(union(&sources)?.transpose()))
+    Ok(Matching::Rows(union(&sources.iter().collect::<Vec<_>>())?.transpose()))
 }
 
 /// Nodes of level `t` that the model keeps for each training row.
@@ -127,10 +127,10 @@ fn predicted(model: &TreeModel, input: &TrainInput, t: usize) -> Result<Csr> {
     nodes.finish(model.tree().width(t))
 }
 
-/// Entries that are in any of the matrices.
-fn union(sources: &[Csr]) -> Result<Csr> {
+/// Entries that are in any of the matrices `[n, nodes]`; what their values are does not matter.
+pub fn union(sources: &[&Csr]) -> Result<Csr> {
     if let [one] = sources {
-        return Ok(one.clone());
+        return Ok((*one).clone());
     }
     let (rows, cols) = sources.first().map_or((0, 0), |m| (m.rows(), m.cols()));
     let mut all = CsrBuilder::new();

@@ -13,6 +13,7 @@ use xmc_nn::transformer::Config;
 use xmc_nn::{Batch, Device, Precision, Tensor};
 
 use crate::error::{Error, Result};
+use crate::run::create;
 
 /// Tokens that go through the tower together: enough work for all threads, and activations that stay small.
 const BUDGET: usize = 16_384;
@@ -125,6 +126,14 @@ impl Encoder {
     pub fn embed_one(&self, text: &str) -> Result<Tensor> {
         Ok(self.tower.embed(&Batch::new([self.tokenizer.encode_one(text)?]))?)
     }
+}
+
+/// Writes a folder in the layout of Hugging Face: the tower, and the tokenizer of the folder `tokenizer`.
+pub(crate) fn save_folder(tower: &Tower, tokenizer: &Path, dir: &Path) -> Result<()> {
+    create(dir)?;
+    tower.save(dir)?;
+    // The number of tokens does not matter: its files are copied.
+    Ok(Tokenizer::open(tokenizer, tower.max_positions())?.save(dir)?)
 }
 
 /// Refuses a tokenizer with ids that the encoder has no vectors for.

@@ -33,6 +33,11 @@ impl Checkpoints {
         &self.dir
     }
 
+    /// Whether there is one.
+    pub(super) fn exist(&self) -> bool {
+        self.path().exists()
+    }
+
     /// Whether it is time for the next.
     pub(super) fn due(&self) -> bool {
         self.last.elapsed() >= self.every
@@ -53,7 +58,7 @@ impl Checkpoints {
         put_back: impl FnOnce(&mut Checkpoint) -> Result<()>,
     ) -> Result<Option<P>> {
         let path = self.path();
-        if !path.exists() {
+        if !self.exist() {
             return Ok(None);
         }
         let read = || {

@@ -3,6 +3,7 @@
 //! What all of them share stands here: how a training is asked for, what it reports, and [`Method`], the trained ones.
 
 mod checkpoints;
+mod classifier;
 pub mod dexml;
 mod random;
 mod speed;

@@ -16,6 +16,10 @@ pub(super) enum Purpose {
     Mined,
     /// First weights of a head.
     Head,
+    /// The seed of a level of a tree.
+    Level,
+    /// Negatives of a row in a step.
+    Active,
 }
 
 /// A sequence of draws.
@@ -30,7 +34,8 @@ impl Draws {
         Draws { seed, counters: [purpose as u64, place, 0] }
     }
 
-    fn next(&mut self) -> u64 {
+    /// Any 64 bits.
+    pub(super) fn next(&mut self) -> u64 {
         self.counters[2] += 1;
         xxh3_64_with_seed(bytemuck::cast_slice(&self.counters), self.seed)
     }
@@ -43,6 +48,13 @@ impl Draws {
     /// A number from -1 to 1.
     pub(super) fn symmetric(&mut self) -> f32 {
         ((self.next() >> 40) as f32 / (1u64 << 23) as f32) - 1.0
+    }
+
+    /// A standard normal number, by Box and Muller.
+    pub(super) fn normal(&mut self) -> f32 {
+        let mut uniform = || (self.next() >> 40) as f32 / (1u64 << 24) as f32;
+        let (u, v) = (1.0 - uniform(), uniform());
+        (-2.0 * u.ln()).sqrt() * (std::f32::consts::TAU * v).cos()
     }
 
     /// Puts `items` into random order.
@@ -97,6 +109,15 @@ mod tests {
         }
         assert!(counts.iter().all(|&count| (2850..3150).contains(&count)), "{counts:?}");
         assert_eq!(Draws::new(3, Purpose::Pool, 0).distinct(9, 4), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn normal_numbers_have_mean_0_and_deviation_1() {
+        let mut draws = Draws::new(1, Purpose::Head, 0);
+        let drawn: Vec<f64> = (0..20_000).map(|_| f64::from(draws.normal())).collect();
+        let moment = |power: i32| drawn.iter().map(|x| x.powi(power)).sum::<f64>() / drawn.len() as f64;
+        assert!(moment(1).abs() < 0.03 && (moment(2) - 1.0).abs() < 0.04, "{} {}", moment(1), moment(2));
+        assert!(moment(3).abs() < 0.1 && (moment(4) - 3.0).abs() < 0.2, "{} {}", moment(3), moment(4));
     }
 
     #[test]

@@ -8,13 +8,13 @@ use xmc_nn::optim::{AdamW, AdamWConfig, LearningRate, Swa, clip_scale, global_no
 use xmc_nn::tower::Tower;
 
 use super::caching::{Cached, GradientCache};
-use super::classifier::{Classifier, RowGradients};
 use super::config::{CriterionKind, DexmlConfig, Head};
 use super::inputs::TokenSets;
 use super::negatives::Pool;
 use super::scoring::Scorer;
 use crate::error::Result;
 use crate::methods::checkpoints::named;
+use crate::methods::classifier::{Classifier, RowGradients};
 
 /// Encoder, head and optimisers.
 pub(super) struct Learner<'a> {

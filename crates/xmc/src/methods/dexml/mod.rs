@@ -8,7 +8,6 @@
 
 mod caching;
 mod checkpointing;
-mod classifier;
 mod config;
 mod curves;
 mod estimate;

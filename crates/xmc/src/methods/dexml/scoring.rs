@@ -5,10 +5,10 @@ use xmc_nn::Tensor;
 use xmc_nn::tokens::Tokens;
 use xmc_nn::tower::Tower;
 
-use super::classifier::Classifier;
 use super::inputs::TokenSets;
 use crate::error::Result;
 use crate::index::{Dtype, LabelEmbeddings};
+use crate::methods::classifier::Classifier;
 
 /// Embeds with parameters as they are.
 pub(super) struct Scorer<'a> {

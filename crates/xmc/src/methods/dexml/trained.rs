@@ -3,19 +3,20 @@
 
 use std::path::{Path, PathBuf};
 
-use xmc_nn::hf::Tokenizer;
 use xmc_nn::tower::Tower;
-use xmc_nn::{Device, Tensor, checkpoint};
+use xmc_nn::{Device, Tensor};
 
 use super::config::{DexmlConfig, Head};
 use super::inputs::TokenSets;
 use super::learner::Learner;
 use super::model::{ENCODER, LABEL_EMBEDDINGS, tower_config};
 use super::scoring::embed_all;
+use crate::encoder::save_folder;
 use crate::error::{Error, Result};
 use crate::index::LabelEmbeddings;
+use crate::methods::classifier::{load_weights, save_weights};
 use crate::model::finish::take;
-use crate::run::{Artifact, create};
+use crate::run::Artifact;
 
 /// Names in the stage; that of the curves also in the model.
 pub(super) const CURVES: &str = "curves.jsonl";
@@ -54,14 +55,9 @@ impl Trained {
 impl Artifact for Trained {
     fn save(&self, dir: &Path) -> Result<()> {
         let Trained::Now { tower, head, tokenizer, curves } = self else { return Ok(()) };
-        let encoder = dir.join(ENCODER);
-        create(&encoder)?;
-        tower.save(&encoder)?;
-        // The number of tokens does not matter: its files are copied.
-        Tokenizer::open(tokenizer, tower.max_positions())?.save(&encoder)?;
+        save_folder(tower, tokenizer, &dir.join(ENCODER))?;
         if let Some(head) = head {
-            let shape = serde_json::json!({ "cols": head.cols() });
-            checkpoint::save(&dir.join(HEAD), &[("head", head.host())], &shape)?;
+            save_weights(&dir.join(HEAD), head.cols(), head.host())?;
         }
         take(curves, &dir.join(CURVES))
     }
@@ -84,11 +80,8 @@ impl Vectors {
                 embed_all(&tower, &tokens.labels, config.tokens_per_batch)?
             }
             Head::Classifier => {
-                let path = dir.join(HEAD);
-                let saved = checkpoint::load(&path)?;
-                let cols = saved.meta["cols"].as_u64().unwrap_or(0) as usize;
-                let values = saved.tensors.into_iter().next().map(|(_, values)| values).unwrap_or_default();
-                Tensor::from_host(values.len().checked_div(cols).unwrap_or(0), cols, values, device)?
+                let (cols, values) = load_weights(&dir.join(HEAD))?;
+                Tensor::from_host(values.len() / cols, cols, values, device)?
             }
         };
         let (cols, values) = (vectors.cols(), vectors.host());

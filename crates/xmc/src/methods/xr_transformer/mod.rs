@@ -7,13 +7,22 @@
 //!
 //! [`train`] is the whole method, from top to bottom.
 
+mod active;
 mod config;
+mod head;
 mod inputs;
 mod keys;
+mod learner;
+mod levels;
+mod matcher;
 mod model;
+mod plan;
 mod presets;
 mod stages;
 mod start;
+#[cfg(test)]
+mod toy;
+mod training;
 mod write;
 
 use xmc_data::dataset::Dataset;
@@ -41,6 +50,7 @@ use crate::model::publish::refuse_foreign;
 use crate::model::{Model, encoder_folder};
 use crate::run::{Artifact, Identity, Run};
 use inputs::needs_preliminary;
+use levels::Task;
 use stages::{Embedding, Unchanged};
 use start::Start;
 
@@ -73,8 +83,13 @@ pub fn train(
 
     // The encoder learns, level by level of the tree.
     let encoder = match &preliminary {
-        Some(_) if config.do_fine_tune => {
-            return Err(xmc_data::Error::config("do_fine_tune", true, "false").into());
+        Some(tree) if config.do_fine_tune => {
+            let (y, relevance) = (&data.train.y, extra.relevance.as_ref());
+            let (x, tokens, start) = (&x, &tokens, &start);
+            levels::fine_tune(
+                &mut run,
+                &Task { config, x, y, relevance, tree, tokens, start, options, events },
+            )?
         }
         _ => {
             drop(run.stage("encoder", || Unchanged::open(&start, options.device))?);

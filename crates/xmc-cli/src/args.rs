@@ -28,11 +28,13 @@ pub(crate) enum Verb {
     Predict(Predict),
     Evaluate(Evaluate),
     Inspect(Inspect),
+    Explain(Explain),
     Import(Import),
     HelpConfig(HelpConfig),
     Embed(Embed),
     Similar(Similar),
     AddLabels(AddLabels),
+    Ensemble(Ensemble),
 }
 
 /// Methods that can be trained.
@@ -40,6 +42,8 @@ pub(crate) enum Verb {
 pub(crate) enum Method {
     /// Label tree with linear rankers over sparse text features (PECOS).
     XrLinear,
+    /// The same beside the embedding of an encoder, which is fine-tuned along the tree (XR-Transformer).
+    XrTransformer,
     /// One encoder for texts and label names, fine-tuned: labels of a text are the nearest (DEXML).
     Dexml,
 }
@@ -113,13 +117,15 @@ pub(crate) struct Train {
     /// Folder for the model; an earlier model there is replaced when the new one is complete.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
-    /// Encoder that dexml begins with: folder in Hugging Face layout, or its name on the hub in builds with the feature
-    /// hub. Wins over the setting `encoder`.
-    #[arg(long, value_name = "DIR|HUB-ID")]
+    /// Encoder that dexml and xr-transformer begin with: folder in Hugging Face layout, or its name on the hub in builds
+    /// with the feature hub; for xr-transformer also a model of either. Wins over the setting `encoder`.
+    #[arg(long, value_name = "DIR|HUB-ID|MODEL")]
     pub(crate) encoder: Option<String>,
-    /// Settings of dexml that suit a machine and the size of the data; --config and --set change single ones.
-    #[arg(long, value_enum)]
-    pub(crate) preset: Option<Preset>,
+    /// Settings to begin with; --config and --set change single ones. dexml: laptop (a few cores, an hour), server (many
+    /// cores, a day) or paper, each for the size of the data. xr-transformer: laptop, or as published for eurlex-4k,
+    /// wiki10-31k, amazoncat-13k, wiki-500k, amazon-670k or amazon-3m. laptop if not given.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) preset: Option<String>,
     /// Settings in TOML; `xmc help-config METHOD` prints all of them.
     #[arg(long, value_name = "FILE.toml")]
     pub(crate) config: Option<PathBuf>,
@@ -141,16 +147,6 @@ pub(crate) struct Train {
     /// Do not measure the model on the test rows of the data.
     #[arg(long)]
     pub(crate) no_evaluation: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Preset {
-    /// A few cores, an hour. The default.
-    Laptop,
-    /// Many cores or a GPU, a day.
-    Server,
-    /// As published.
-    Paper,
 }
 
 /// Predict labels for texts, from a file or line by line from stdin
@@ -247,9 +243,44 @@ pub(crate) enum Split {
 pub(crate) struct Inspect {
     /// Dataset folder, file that `xmc import` understands, or model folder.
     pub(crate) path: PathBuf,
+    /// Levels of a label tree that are drawn, from the root.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub(crate) depth: u16,
+    /// Children of a node that are drawn.
+    #[arg(long, value_name = "N", default_value = "5")]
+    pub(crate) width: NonZeroU16,
     /// Print one JSON object instead of tables.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Say why a text gets its labels
+///
+/// For models with label trees (xr-linear, xr-transformer): the path of every label through the tree, and how much each word
+/// of the text, and its embedding, spoke for it.
+#[derive(Debug, Parser)]
+pub(crate) struct Explain {
+    /// Model folder.
+    pub(crate) model: PathBuf,
+    /// A text.
+    pub(crate) text: String,
+    /// Labels to explain.
+    #[arg(long, short = 'k', value_name = "K", default_value = "3")]
+    pub(crate) top_k: NonZeroU32,
+    /// Words to show for each label.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub(crate) terms: u32,
+    /// Nodes kept at every level of the tree; the model's own number if not given.
+    #[arg(long, value_name = "N", conflicts_with = "exact")]
+    pub(crate) beam: Option<NonZeroU16>,
+    /// Search until no better label is possible.
+    #[arg(long)]
+    pub(crate) exact: bool,
+    /// Print one JSON object instead of tables.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) compute: Compute,
 }
 
 /// Print every setting of a method with default and meaning, as a TOML file
@@ -332,6 +363,37 @@ pub(crate) struct AddLabels {
     pub(crate) out: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) compute: Compute,
+}
+
+/// Make one model of several that have the same labels
+///
+/// The members are copied: they and the ensemble do not need each other. All that a model can do, an ensemble can: predict,
+/// evaluate, inspect.
+#[derive(Debug, Parser)]
+pub(crate) struct Ensemble {
+    /// Model folders, of any method.
+    #[arg(required = true, value_name = "MODEL")]
+    pub(crate) models: Vec<PathBuf>,
+    /// Folder for the ensemble.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// How the scores of the members become one. average suits scores on the same scale, ranks suit all.
+    #[arg(long, value_enum, value_name = "RULE", default_value_t = Rule::Average)]
+    pub(crate) combine: Rule,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Rule {
+    /// Mean of the scores.
+    Average,
+    /// Mean of the ranks.
+    RankAverage,
+    /// Mean of the scores after a sigmoid.
+    SigmoidAverage,
+    /// Mean of the scores after a softmax over the labels of a row.
+    SoftmaxAverage,
+    /// First ranks of all members, then second ranks, and so on; earlier members first.
+    RoundRobin,
 }
 
 /// Turn files of any known format into a dataset folder

@@ -57,11 +57,13 @@ fn run(args: Args) -> Result<Outcome> {
         Verb::Predict(verb) => verbs::predict::run(&verb, args.quiet),
         Verb::Evaluate(verb) => verbs::evaluate::run(&verb),
         Verb::Inspect(verb) => verbs::inspect::run(&verb),
+        Verb::Explain(verb) => verbs::explain::run(&verb),
         Verb::Import(verb) => verbs::import::run(&verb, args.quiet),
         Verb::HelpConfig(verb) => verbs::help_config::run(verb.method),
         Verb::Embed(verb) => verbs::embed::run(&verb, args.quiet),
         Verb::Similar(verb) => verbs::similar::run(&verb),
         Verb::AddLabels(verb) => verbs::add_labels::run(&verb, args.quiet),
+        Verb::Ensemble(verb) => verbs::ensemble::run(&verb, args.quiet),
     }
 }
 

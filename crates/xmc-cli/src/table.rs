@@ -54,9 +54,45 @@ fn push_line(text: &mut String, row: &[String], widths: &[usize], aligns: &[Alig
     text.push('\n');
 }
 
+/// As many of the names as fit `width` columns, and an ellipsis if there are more of them in `all`. A name that alone is
+/// too long is cut.
+pub(crate) fn listed(names: &[String], all: usize, width: usize) -> String {
+    let mut text = String::new();
+    let mut shown = 0;
+    for name in names {
+        let comma = if shown == 0 { "" } else { ", " };
+        if text.width() + comma.len() + name.width() + ", …".width() > width && shown > 0 {
+            break;
+        }
+        text.push_str(comma);
+        text.push_str(name);
+        shown += 1;
+    }
+    if text.width() > width {
+        while text.width() + 1 > width {
+            text.pop();
+        }
+        text.push('…');
+    }
+    if shown < all {
+        text.push_str(if shown == 0 { "…" } else { ", …" });
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_of_names_ends_where_the_column_ends() {
+        let names = ["whale", "coral", "tide"].map(str::to_owned);
+        assert_eq!(listed(&names, 3, 40), "whale, coral, tide");
+        assert_eq!(listed(&names, 9, 40), "whale, coral, tide, …");
+        assert_eq!(listed(&names, 3, 16), "whale, coral, …");
+        assert_eq!(listed(&names[..1], 1, 4), "wha…");
+        assert_eq!(listed(&[], 3, 4), "…");
+    }
 
     #[test]
     fn columns_line_up_whatever_the_script() {

@@ -124,6 +124,13 @@ impl Tree {
         self.offsets[t][parent] as usize..self.offsets[t][parent + 1] as usize
     }
 
+    /// Leaf positions below node `node` of level `t`.
+    pub fn leaves(&self, t: usize, node: usize) -> Range<usize> {
+        let down = |end: usize, level: &Vec<u32>| level[end] as usize;
+        let below = self.offsets.get(t..).unwrap_or_default();
+        below.iter().fold(node, down)..below.iter().fold(node + 1, down)
+    }
+
     /// Label of every leaf position.
     pub fn labels(&self) -> &[u32] {
         &self.labels
@@ -170,6 +177,14 @@ mod tests {
         assert_eq!(tree.offsets(1), [0, 1, 3]);
         assert_eq!(tree.offsets(2), [0, 2, 4, 5]);
         assert_eq!(tree.labels(), [1, 3, 0, 4, 2]);
+    }
+
+    #[test]
+    fn the_leaves_of_a_node_are_those_below_its_children() {
+        let tree = Tree::new(vec![vec![0, 3], vec![0, 2, 2, 5]], vec![4, 6, 0, 1, 2], 7).unwrap();
+        assert_eq!(tree.leaves(0, 0), 0..5);
+        assert_eq!((0..3).map(|node| tree.leaves(1, node)).collect::<Vec<_>>(), [0..2, 2..2, 2..5]);
+        assert_eq!(tree.leaves(2, 4), 4..5);
     }
 
     #[test]

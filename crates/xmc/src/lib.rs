@@ -2,6 +2,7 @@
 //!
 //! * [`methods`] learn;
 //! * [`model`] is the folder that training leaves and what predicts with it; [`evaluation`] says how well;
+//! * [`explain`] says why a text got its labels;
 //! * [`config`] is how a user tells a method what to do;
 //! * [`encoder`] makes embeddings of texts;
 //! * [`index`] finds the labels whose embeddings fit a query best;
@@ -15,6 +16,7 @@ pub mod encoder;
 pub mod error;
 pub mod evaluation;
 pub mod events;
+pub mod explain;
 mod fingerprint;
 pub mod index;
 pub mod memory;

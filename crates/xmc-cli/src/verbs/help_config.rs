@@ -6,6 +6,7 @@ use anyhow::Result;
 use xmc::config;
 use xmc::methods::dexml::DexmlConfig;
 use xmc::methods::xr_linear::XrLinearConfig;
+use xmc::methods::xr_transformer::XrTransformerConfig;
 
 use crate::Outcome;
 use crate::args::Method;
@@ -13,6 +14,7 @@ use crate::args::Method;
 pub(crate) fn run(method: Method) -> Result<Outcome> {
     let text = match method {
         Method::XrLinear => config::help::<XrLinearConfig>(),
+        Method::XrTransformer => config::help::<XrTransformerConfig>(),
         Method::Dexml => config::help::<DexmlConfig>(),
     };
     io::stdout().write_all(text.as_bytes())?;

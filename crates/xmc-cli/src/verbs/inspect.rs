@@ -2,6 +2,7 @@
 
 mod dataset;
 mod model;
+mod tree;
 
 use std::io::{self, Write};
 
@@ -12,10 +13,12 @@ use xmc_data::inspect::inspect;
 
 use crate::Outcome;
 use crate::args::Inspect;
+use crate::verbs::inspect::tree::Extent;
 
 pub(crate) fn run(verb: &Inspect) -> Result<Outcome> {
     let text = if Model::is_at(&verb.path) {
-        model::show(&Model::open(&verb.path)?, verb.json)?
+        let extent = Extent { depth: verb.depth.into(), width: verb.width.get().into() };
+        model::show(&Model::open(&verb.path)?, verb.json, extent)?
     } else {
         of_data(verb)?
     };

@@ -2,7 +2,9 @@
 
 pub(crate) mod add_labels;
 pub(crate) mod embed;
+pub(crate) mod ensemble;
 pub(crate) mod evaluate;
+pub(crate) mod explain;
 pub(crate) mod help_config;
 pub(crate) mod import;
 pub(crate) mod inspect;

@@ -1,18 +1,22 @@
 //! `xmc train METHOD`: learn from a dataset and write a model folder.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 
 use anyhow::{Result, bail};
-use xmc::config;
+use serde_json::Value;
+use xmc::config::{self, Settings};
 use xmc::memory;
 use xmc::methods::dexml::{self, DexmlConfig};
 use xmc::methods::xr_linear::{self, XrLinearConfig};
+use xmc::methods::xr_transformer::{self, XrTransformerConfig};
 use xmc::methods::{Summary, TrainOptions};
 use xmc_data::dataset::Dataset;
 use xmc_data::metrics::Report;
 
 use crate::Outcome;
-use crate::args::{Method, Preset, Train};
+use crate::args::{Method, Train};
 use crate::encoder;
 use crate::progress::Terminal;
 use crate::table::{Align, Table};
@@ -35,17 +39,23 @@ pub(crate) fn run(verb: &Train, quiet: bool) -> Result<Outcome> {
             let data = Dataset::open(&verb.data)?;
             xr_linear::train(&data, &config, &options, &terminal)?
         }
-        Method::Dexml => {
-            let sets = with_encoder(verb)?;
+        Method::XrTransformer => {
+            let preset = xr_transformer::preset(verb.preset.as_deref().unwrap_or("laptop"))?;
+            let look = config::load_preset::<XrTransformerConfig>(preset, verb.config.as_deref(), &verb.set)?;
+            let sets = with_encoder(verb, XrTransformerConfig::METHOD, look.encoder.as_deref())?;
+            let config = config::load_preset(preset, verb.config.as_deref(), &sets)?;
             let data = Dataset::open(&verb.data)?;
-            let preset = match verb.preset.unwrap_or(Preset::Laptop) {
-                Preset::Laptop => dexml::Preset::Laptop,
-                Preset::Server => dexml::Preset::Server,
-                Preset::Paper => dexml::Preset::Paper,
-            };
+            terminal.say(&format!("settings    {}", changed(&*config)?));
+            xr_transformer::train(&data, &config, &options, &terminal)?
+        }
+        Method::Dexml => {
+            let preset: dexml::Preset = verb.preset.as_deref().unwrap_or("laptop").parse()?;
+            let look = config::look::<DexmlConfig>(verb.config.as_deref(), &verb.set)?;
+            let sets = with_encoder(verb, DexmlConfig::METHOD, look.encoder.as_deref())?;
+            let data = Dataset::open(&verb.data)?;
             let preset = preset.config(dexml::Scale::of(&data));
             let config = config::load_over(preset, verb.config.as_deref(), &sets)?;
-            terminal.say(&format!("settings    {}", changed(&config)?));
+            terminal.say(&format!("settings    {}", changed(&*config)?));
             dexml::train(&data, &config, &options, &terminal)?
         }
     };
@@ -57,42 +67,57 @@ pub(crate) fn run(verb: &Train, quiet: bool) -> Result<Outcome> {
 fn refuse_encoder(verb: &Train) -> Result<()> {
     for (option, given) in [("--encoder", verb.encoder.is_some()), ("--preset", verb.preset.is_some())] {
         if given {
-            bail!("{option}: xr-linear has no encoder; did you mean `xmc train dexml`?");
+            bail!("{option}: xr-linear has no encoder; did you mean `xmc train xr-transformer` or `dexml`?");
         }
     }
     Ok(())
 }
 
-/// The settings of the options, each checked before the data are read, with the encoder as a folder that exists.
-/// Whether they fit together depends on the preset, which depends on the data.
-fn with_encoder(verb: &Train) -> Result<Vec<String>> {
-    let mut sets = verb.set.clone();
-    let config = config::look::<DexmlConfig>(verb.config.as_deref(), &sets)?;
-    let set = config.encoder.as_deref().map(|path| path.to_string_lossy().into_owned());
+/// The settings of the options, with the encoder as a folder that exists: that of `--encoder`, else the one that is `set`.
+fn with_encoder(verb: &Train, method: &str, set: Option<&Path>) -> Result<Vec<String>> {
+    let set = set.map(|path| path.to_string_lossy().into_owned());
     let Some(name) = verb.encoder.clone().or(set) else {
         bail!(
-            "dexml begins with an encoder: name its folder with --encoder DIR; `scripts/fetch-encoder` gets one"
+            "{method} begins with an encoder: name its folder with --encoder DIR; `scripts/fetch-encoder` gets one"
         );
     };
-    let folder = encoder::folder(&name)?;
+    let mut sets = verb.set.clone();
     // Strings of JSON are strings of TOML.
-    sets.push(format!("encoder={}", serde_json::to_string(&folder)?));
+    sets.push(format!("encoder={}", serde_json::to_string(&encoder::folder(&name)?)?));
     Ok(sets)
 }
 
-/// What differs from the defaults: `epochs 8, max_len 24`.
-fn changed(config: &DexmlConfig) -> Result<String> {
-    let (now, usual) = (serde_json::to_value(config)?, serde_json::to_value(DexmlConfig::default())?);
-    let differs = now.as_object().into_iter().flatten().filter(|(key, value)| usual.get(key) != Some(value));
-    let words: Vec<String> = differs
-        .map(|(key, value)| match (value.as_str(), value.as_f64()) {
-            (Some(text), _) => format!("{key} {text}"),
-            // All floats are f32, and have the digits of one.
-            (_, Some(number)) => format!("{key} {}", number as f32),
-            _ => format!("{key} {value}"),
-        })
-        .collect();
+/// What differs from the defaults: `epochs 8, max_len 24`, in tables `training.lr 0.0002`.
+fn changed<C: Settings>(config: &C) -> Result<String> {
+    let (mut now, mut usual) = (BTreeMap::new(), BTreeMap::new());
+    flatten("", &serde_json::to_value(config)?, &mut now);
+    flatten("", &serde_json::to_value(C::default())?, &mut usual);
+    let differs = now.iter().filter(|&(key, value)| usual.get(key) != Some(value));
+    let words: Vec<String> = differs.map(|(key, value)| format!("{key} {}", in_words(value))).collect();
     Ok(words.join(", "))
+}
+
+/// Settings by their dotted names; positions of lists of tables are names too.
+fn flatten(prefix: &str, value: &Value, out: &mut BTreeMap<String, Value>) {
+    let name = |part: &str| if prefix.is_empty() { part.to_owned() } else { format!("{prefix}.{part}") };
+    match value {
+        Value::Object(table) => table.iter().for_each(|(key, value)| flatten(&name(key), value, out)),
+        Value::Array(items) if items.iter().any(Value::is_object) => {
+            items.iter().enumerate().for_each(|(i, item)| flatten(&name(&i.to_string()), item, out));
+        }
+        _ => drop(out.insert(prefix.to_owned(), value.clone())),
+    }
+}
+
+/// A value as a person writes it.
+fn in_words(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        // All floats are f32, and have the digits of one.
+        Value::Number(number) if number.is_f64() => (number.as_f64().unwrap_or_default() as f32).to_string(),
+        Value::Array(items) => format!("[{}]", items.iter().map(in_words).collect::<Vec<_>>().join(", ")),
+        _ => value.to_string(),
+    }
 }
 
 /// What every stage took, and what came out.
@@ -104,7 +129,8 @@ pub(crate) fn show(summary: &Summary) -> String {
         table.row([name, format!("{:.2}", stage.seconds), memory::show(stage.peak_memory)]);
     }
     let mut text = table.render();
-    let _ = writeln!(text, "\nmodel   {}", memory::show(summary.model_bytes));
+    let what = if summary.only_encoder { "encoder" } else { "model  " };
+    let _ = writeln!(text, "\n{what} {}", memory::show(summary.model_bytes));
     if let Some(report) = &summary.metrics {
         let _ = writeln!(text, "test    {}", precisions(report));
     }

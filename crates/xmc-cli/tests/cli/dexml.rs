@@ -1,8 +1,6 @@
 //! Verbs that answer, on a model of dexml.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Instant;
@@ -10,22 +8,8 @@ use std::time::Instant;
 use serde_json::Value;
 use xmc::methods::dexml::{DexmlConfig, Head};
 
-use crate::encoders::{world_with_dexml, world_with_dexml_of, write_encoder};
+use crate::encoders::{tree, world_with_dexml, world_with_dexml_of, write_encoder};
 use crate::world::{World, stderr, stdout};
-
-/// Files of a folder and of those in it.
-fn tree(dir: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    for path in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if path.is_dir() {
-            files.extend(tree(&path).into_iter().map(|(inner, bytes)| (format!("{name}/{inner}"), bytes)));
-        } else {
-            files.insert(name, fs::read(&path).unwrap());
-        }
-    }
-    files
-}
 
 fn best(line: &str) -> (String, f64) {
     let answer: Value = serde_json::from_str(line).unwrap();
@@ -314,7 +298,10 @@ fn a_training_without_an_encoder_says_how_to_get_one() {
         (&[], "--encoder DIR"),
         (&["--encoder", "microsoft/nothing"], "--features hub"),
         (&["--encoder", "encoder", "--set", "epocs=3"], "did you mean `epochs`?"),
-        (&["--encoder", "encoder", "--preset", "desktop"], "invalid value 'desktop'"),
+        (
+            &["--encoder", "encoder", "--preset", "desktop"],
+            "`preset` = desktop: expected laptop, server or paper",
+        ),
         (&["--encoder", "encoder", "--device", "cuda:7"], "no GPU back end"),
     ];
     for (args, message) in cases {

@@ -3,7 +3,8 @@
 use serde_json::Value;
 use xmc_data::formats::npy;
 
-use crate::encoders::{DIM, world_with_dexml};
+use crate::encoders::world_with_dexml;
+use crate::tiny_encoder::DIM;
 use crate::world::{World, stderr, stdout};
 
 fn rows(json: &str) -> Vec<Vec<f64>> {

@@ -1,46 +1,38 @@
 //! A tiny encoder with random weights, and a dexml model made of it without training: enough for everything that
 //! embeds. A text that is the name of a label is nearest to that label.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 use xmc::encoder::Encoder;
 use xmc::index::{Dtype, LabelEmbeddings};
 use xmc::methods::dexml::DexmlConfig;
 use xmc::model::manifest::{DataSummary, FORMAT, Manifest};
 use xmc_data::Strings;
-use xmc_nn::tower::{Tower, TowerConfig};
-use xmc_nn::transformer::Config;
+use xmc_nn::tower::TowerConfig;
 use xmc_nn::{Device, Precision};
 
+use crate::tiny_encoder::{DIM, write_tiny_encoder};
 use crate::world::World;
 
-/// Words that the tokenizer knows; all others fall into letters.
-const WORDS: [&str; 12] = [
-    "whale", "coral", "tide", "summit", "glacier", "ridge", "oven", "butter", "violin", "chord", "sea",
-    "life",
-];
-
-/// Width of an embedding.
-pub(crate) const DIM: usize = 16;
-
-/// Writes the folder `name`: a BERT of two layers, and its word pieces.
+/// Writes the folder `name`.
 pub(crate) fn write_encoder(world: &World, name: &str) {
-    let letters = ('a'..='z').chain('0'..='9').map(String::from);
-    let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(str::to_owned);
-    let pieces: Vec<String> = special
-        .into_iter()
-        .chain(letters.clone())
-        .chain(letters.map(|letter| format!("##{letter}")))
-        .chain(WORDS.map(str::to_owned))
-        .collect();
-    world.write(&format!("{name}/vocab.txt"), (pieces.join("\n") + "\n").as_bytes());
-    world.write(&format!("{name}/tokenizer_config.json"), b"{\"do_lower_case\": true}");
-    let config = Config { positions: 64, ..Config::bert(pieces.len(), DIM, 2, 4, 32) };
-    let mut tower = Tower::random(config, TowerConfig::default(), 7, Device::Cpu, Precision::F32).unwrap();
-    // Fresh weights are so small that all texts look alike.
-    let louder: Vec<f32> = tower.params().iter().map(|w| if w.abs() < 0.5 { 12.0 * w } else { *w }).collect();
-    tower.set_params(&louder).unwrap();
-    tower.save(&world.path(name)).unwrap();
+    write_tiny_encoder(&world.path(name));
+}
+
+/// Files of a folder and of those in it.
+pub(crate) fn tree(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for path in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() {
+            files.extend(tree(&path).into_iter().map(|(inner, bytes)| (format!("{name}/{inner}"), bytes)));
+        } else {
+            files.insert(name, fs::read(&path).unwrap());
+        }
+    }
+    files
 }
 
 /// A world with the folder `encoder` and the model `model`, which has the labels of the data.

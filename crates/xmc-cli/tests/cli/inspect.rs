@@ -38,6 +38,49 @@ fn a_model_is_described_as_a_table_and_as_json() {
 }
 
 #[test]
+fn a_tree_is_drawn_with_the_labels_below_its_nodes() {
+    let world = World::with_model();
+    let shown = stdout(&mut world.xmc(&["inspect", "model"]));
+    let (_, drawing) = shown.split_once("\n6 labels ").unwrap_or_else(|| panic!("no drawing in\n{shown}"));
+    for part in ["├── ", "└── ", "│   ├── "] {
+        assert!(drawing.contains(part), "{part} is missing in\n{drawing}");
+    }
+    // Two levels: groups, and below them every label, once.
+    let drawn = |line: &&str| line.starts_with("│   ") || line.starts_with("    ");
+    let mut leaves: Vec<&str> = drawing
+        .lines()
+        .filter(drawn)
+        .map(|line| line.trim_start_matches(['│', '├', '└', '─', ' ']))
+        .collect();
+    leaves.sort_unstable();
+    assert_eq!(leaves, ["cooking", "mountains", "music", "sea life", "software", "trade"]);
+    for header in ["root", "level 1", "labels", "most children", "weights", "size"] {
+        assert!(shown.contains(header), "{header} is missing in\n{shown}");
+    }
+
+    let narrow = stdout(&mut world.xmc(&["inspect", "model", "--depth", "1", "--width", "1"]));
+    assert!(narrow.contains("└── 3 more nodes\n"), "{narrow}");
+    let none = stdout(&mut world.xmc(&["inspect", "model", "--depth", "0"]));
+    assert!(none.contains("level 1") && !none.contains("├── "), "{none}");
+}
+
+#[test]
+fn a_tree_is_the_same_for_programs() {
+    let world = World::with_model();
+    let json: Value = serde_json::from_str(&stdout(&mut world.xmc(&["inspect", "model", "--json"]))).unwrap();
+    let tree = &json["trees"][0];
+    let nodes: Vec<u64> =
+        tree["levels"].as_array().unwrap().iter().map(|l| l["nodes"].as_u64().unwrap()).collect();
+    assert_eq!(nodes, [1, 4, 6]);
+    assert_eq!((&tree["levels"][0]["children"]["most"], &tree["pruned_labels"]), (&4.into(), &0.into()));
+    assert!(tree["levels"][2]["weights"].as_u64() > Some(0) && tree["levels"][2]["bytes"].as_u64() > Some(0));
+    let children = tree["root"]["children"].as_array().unwrap();
+    let below: u64 = children.iter().map(|child| child["labels"].as_u64().unwrap()).sum();
+    assert_eq!((children.len(), below), (4, 6));
+    assert!(children.iter().all(|child| child["children"].is_array() && child["such_as"][0].is_string()));
+}
+
+#[test]
 fn what_is_neither_is_refused_by_name() {
     let world = World::new();
     world.write("empty/readme", b"");

@@ -12,11 +12,13 @@ fn help_names_every_verb_and_stops_there() {
         "predict",
         "evaluate",
         "inspect",
+        "explain",
         "import",
         "help-config",
         "embed",
         "similar",
         "add-labels",
+        "ensemble",
     ] {
         assert!(help.contains(&format!("\n  {verb} ")), "{verb} is missing in\n{help}");
         assert!(stdout(&mut world.xmc(&[verb, "--help"])).contains("Usage: xmc"));

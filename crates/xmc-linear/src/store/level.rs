@@ -195,6 +195,17 @@ impl Values {
     }
 }
 
+impl Values {
+    /// Bytes of the weights, with their codebook.
+    fn bytes(&self) -> usize {
+        match self {
+            Values::U8(v, codebook) => v.len() + size_of_val(&codebook[..]),
+            Values::F16(v) => size_of_val(&v[..]),
+            Values::F32(v) => size_of_val(&v[..]),
+        }
+    }
+}
+
 /// f16 bits to f32, exactly, without a conversion instruction, so that it vectorises on any processor.
 #[inline]
 pub(crate) fn widen(half: u16) -> f32 {
@@ -232,6 +243,16 @@ impl Level {
     /// Stored sparse weights, without biases.
     pub fn nnz(&self) -> usize {
         self.values.len()
+    }
+
+    /// Bytes of its arrays, in memory and on disk.
+    pub fn bytes(&self) -> usize {
+        let words = match &self.words {
+            Words::Narrow(words) => size_of_val(&words[..]),
+            Words::Wide(words) => size_of_val(&words[..]),
+        };
+        let chunks = size_of_val(&self.heads[..]) + size_of_val(&self.buckets[..]) + words;
+        chunks + self.columns.len() + self.values.bytes() + size_of_val(&self.bias[..]) + self.dense.bytes()
     }
 
     /// Asks for the cache line of a weight before it is needed.

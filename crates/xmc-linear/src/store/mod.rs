@@ -84,14 +84,10 @@ impl TreeModel {
     /// The labels below node `node` of level `t` (0 is the root) that are likeliest before anything is known of a row:
     /// by the bias of their rankers, at most `count`, likeliest first, ties to the lower label.
     pub fn example_labels(&self, t: usize, node: usize, count: usize) -> Vec<u32> {
-        let depth = self.tree.depth();
-        if t > depth || node >= self.tree.width(t) {
+        if t > self.tree.depth() || node >= self.tree.width(t) {
             return Vec::new();
         }
-        let leaves = (t..depth).fold(node..node + 1, |nodes, t| {
-            let offsets = self.tree.offsets(t);
-            offsets[nodes.start] as usize..offsets[nodes.end] as usize
-        });
+        let leaves = self.tree.leaves(t, node);
         let bias = self.levels.last().and_then(|level| level.bias.get(leaves.clone())).unwrap_or(&[]);
         let labels = self.tree.labels()[leaves].iter().copied();
         let mut likeliest: Vec<(u32, f32)> = labels.zip(bias.iter().copied()).collect();

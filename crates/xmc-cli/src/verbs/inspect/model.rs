@@ -4,20 +4,23 @@ use std::fs;
 
 use anyhow::Result;
 use serde_json::{Value, json};
+use xmc::encoder::Encoder;
 use xmc::memory;
 use xmc::methods::Method;
 use xmc::methods::dexml::Dexml;
 use xmc::methods::xr_linear::XrLinear;
+use xmc::model::ensemble::Ensemble;
 use xmc::model::manifest::Manifest;
 use xmc::model::{Model, Predictor};
 
+use super::tree::{self, Extent};
 use crate::table::{Align, Table};
 
 /// File of a model of dexml with one record a step and a validation.
 const CURVES: &str = "curves.jsonl";
 
 /// What every model has, then what only those of its method have.
-pub(super) fn show(model: &Model, json: bool) -> Result<String> {
+pub(super) fn show(model: &Model, json: bool, extent: Extent) -> Result<String> {
     let mut whole = json!({
         "path": model.path(), "labels": model.labels().len(), "reads_texts": model.reads_texts(),
         "manifest": model.manifest(),
@@ -31,18 +34,53 @@ pub(super) fn show(model: &Model, json: bool) -> Result<String> {
         training(manifest, &mut table);
     }
     match model.method() {
-        Method::XrLinear(method) => xr_linear(method, &mut whole, &mut table),
-        Method::Ensemble(method) => {
-            whole["members"] = json!(method.members().len());
-            table.row(["members", &method.members().len().to_string()]);
+        Method::XrLinear(method) => trees(method, &mut table),
+        Method::XrTransformer(method) => {
+            encoder(method.encoder(), &mut whole, &mut table);
+            trees(method.linear(), &mut table);
         }
-        Method::XrTransformer(method) => xr_linear(method.linear(), &mut whole, &mut table),
+        Method::Ensemble(method) => {
+            whole["combine"] = json!(method.rule());
+            table.row(["combine", json!(method.rule()).as_str().unwrap_or_default()]);
+        }
         Method::Dexml(method) => {
-            dexml(method, &mut whole, &mut table);
+            encoder(method.encoder(), &mut whole, &mut table);
+            label_vectors(method, &mut whole, &mut table);
             curves(model, &mut whole, &mut table);
         }
     }
-    Ok(if json { serde_json::to_string_pretty(&whole)? + "\n" } else { table.render() })
+    if !json {
+        let below = match (model.trees(), model.ensemble()) {
+            (Some(method), _) => tree::show(method, model.labels(), extent),
+            (None, Some(method)) => format!("\n{}", members(method)),
+            (None, None) => String::new(),
+        };
+        return Ok(table.render() + &below);
+    }
+    if let Some(method) = model.trees() {
+        whole["features"] = method.num_features().into();
+        whole["trees"] = tree::to_json(method, model.labels(), extent);
+    }
+    if let Some(method) = model.ensemble() {
+        whole["members"] =
+            method.members().iter().map(|member| json!({ "manifest": member.manifest() })).collect();
+    }
+    Ok(serde_json::to_string_pretty(&whole)? + "\n")
+}
+
+/// The models that answer together.
+fn members(method: &Ensemble) -> String {
+    let columns = ["seed", "size", "P@1", "P@5"].map(|name| (name, Align::Right));
+    let columns = [("member", Align::Left), ("method", Align::Left)].into_iter().chain(columns);
+    let mut table = Table::new(&columns.collect::<Vec<_>>());
+    for (i, manifest) in method.members().iter().map(Model::manifest).enumerate() {
+        let Some(manifest) = manifest else { continue };
+        let metric = |name: &str| manifest.metrics.as_ref().and_then(|metrics| metrics.get(name)?.as_f64());
+        let percent = |name: &str| metric(name).map_or(String::new(), |value| format!("{value:.2}"));
+        let (seed, size) = (manifest.seed.to_string(), memory::show(manifest.bytes()));
+        table.row([i.to_string(), manifest.method.clone(), seed, size, percent("P@1"), percent("P@5")]);
+    }
+    table.render()
 }
 
 fn training(manifest: &Manifest, table: &mut Table) {
@@ -56,21 +94,16 @@ fn training(manifest: &Manifest, table: &mut Table) {
     }
 }
 
-fn xr_linear(method: &XrLinear, whole: &mut Value, table: &mut Table) {
+/// What the rankers of the trees know; the trees themselves are drawn below the table.
+fn trees(method: &XrLinear, table: &mut Table) {
     table.row(["features", &method.num_features().to_string()]);
-    let mut trees = Vec::new();
-    for (t, tree) in method.trees().iter().enumerate() {
-        let widths: Vec<usize> = (1..=tree.tree().depth()).map(|t| tree.tree().width(t)).collect();
-        let weights: Vec<usize> = tree.levels().iter().map(xmc_linear::store::Level::nnz).collect();
-        table.row([format!("tree {t}"), format!("nodes {widths:?}, weights {weights:?}")]);
-        trees.push(json!({ "nodes": widths, "weights": weights }));
+    if method.trees().len() > 1 {
+        table.row(["trees", &method.trees().len().to_string()]);
     }
-    whole["features"] = method.num_features().into();
-    whole["trees"] = trees.into();
 }
 
-fn dexml(method: &Dexml, whole: &mut Value, table: &mut Table) {
-    let (tower, labels) = (method.encoder().tower(), method.label_embeddings());
+fn encoder(encoder: &Encoder, whole: &mut Value, table: &mut Table) {
+    let tower = encoder.tower();
     let (transformer, behind) = (tower.transformer_config(), tower.config());
     let family = format!("{:?}", transformer.family).to_lowercase();
     let pooling = format!("{:?}", behind.pooling).to_lowercase();
@@ -81,13 +114,11 @@ fn dexml(method: &Dexml, whole: &mut Value, table: &mut Table) {
         ("width", format!("{}, {} heads", transformer.hidden, transformer.heads)),
         ("parameters", parameters.to_string()),
         ("pooling", pooling.clone()),
-        ("tokens", format!("{} of a text", method.encoder().max_len())),
+        ("tokens", format!("{} of a text", encoder.max_len())),
         ("embeddings", {
             let normalized = if behind.normalize { ", normalized" } else { "" };
             format!("{} values{normalized}", tower.dim())
         }),
-        ("label matrix", format!("{} x {} {}", labels.rows(), labels.dim(), labels.dtype())),
-        ("its size", memory::show(labels.bytes())),
     ];
     for (name, value) in sizes {
         table.row([name.to_owned(), value]);
@@ -95,8 +126,15 @@ fn dexml(method: &Dexml, whole: &mut Value, table: &mut Table) {
     whole["encoder"] = json!({
         "type": family, "layers": transformer.layers, "width": transformer.hidden, "heads": transformer.heads,
         "parameters": parameters, "pooling": pooling, "projection": behind.projection,
-        "normalize": behind.normalize, "max_len": method.encoder().max_len(), "dim": tower.dim(),
+        "normalize": behind.normalize, "max_len": encoder.max_len(), "dim": tower.dim(),
     });
+}
+
+fn label_vectors(method: &Dexml, whole: &mut Value, table: &mut Table) {
+    let labels = method.label_embeddings();
+    table
+        .row(["label matrix".to_owned(), format!("{} x {} {}", labels.rows(), labels.dim(), labels.dtype())]);
+    table.row(["its size", &memory::show(labels.bytes())]);
     whole["label_embeddings"] = json!({
         "rows": labels.rows(), "dim": labels.dim(), "dtype": labels.dtype(), "bytes": labels.bytes(),
     });

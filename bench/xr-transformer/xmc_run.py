@@ -60,7 +60,8 @@ def train(args, steps):
         "--no-evaluation", *itertools.chain.from_iterable(("--set", setting) for setting in settings),
     )  # fmt: skip
     (args.out / "train.log").write_text(err)
-    stages = re.findall(r"^(\S+)\s+([\d.]+)\s", err, re.MULTILINE)
+    # The table at the end: stage, seconds, peak memory.
+    stages = re.findall(r"^(\S+) +([\d.]+)  +[\d.]+ \w+$", err, re.MULTILINE)
     return [float(seconds) for name, seconds in stages if re.fullmatch(r"level\.\d+", name)], used
 
 

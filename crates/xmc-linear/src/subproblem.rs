@@ -3,13 +3,19 @@
 //! A parent deep in the tree has a few hundred rows with a few thousand features out of millions. Renumbering both
 //! gives weights that fit the second-level cache and no scan over features that do not occur. Local feature ids run
 //! by falling frequency, so the hot weights are neighbours.
+//!
+//! Dense rows stay where they are: each is a run of memory already, and a copy for the root would be as large as the whole
+//! block.
 
 use crate::features::Features;
 use crate::prefetch::prefetch;
 
+/// Cache lines of a dense row that are asked for in advance.
+const DENSE_LINES: usize = 24;
+
 /// Rows of one parent, renumbered.
 #[derive(Debug)]
-pub struct SubProblem {
+pub struct SubProblem<'a> {
     /// `[rows + 1]`
     indptr: Vec<usize>,
     /// Local feature ids, each below `global.len()`; the solver's kernels rely on it.
@@ -17,9 +23,9 @@ pub struct SubProblem {
     values: Vec<f32>,
     /// Local to global feature id, sparse features only.
     global: Vec<u32>,
-    /// Dense block of the rows, `[rows, d_dense]`.
-    dense: Vec<f32>,
-    dense_cols: usize,
+    x: &'a Features,
+    /// Rows of `x`.
+    rows: &'a [u32],
     /// Squared norms of the rows.
     norms2: Vec<f32>,
     /// Rows that train every child; those behind are positives of single children only.
@@ -40,9 +46,9 @@ impl Renumbering {
     }
 }
 
-impl SubProblem {
-    /// Copies `rows` of `x`; the first `matched` of them train every child.
-    pub fn new(x: &Features, rows: &[u32], matched: usize, renumbering: &mut Renumbering) -> Self {
+impl<'a> SubProblem<'a> {
+    /// Copies the sparse part of `rows` of `x`; the first `matched` of them train every child.
+    pub fn new(x: &'a Features, rows: &'a [u32], matched: usize, renumbering: &mut Renumbering) -> Self {
         let counts = &mut renumbering.counts;
         let mut global = Vec::new();
         let mut nnz = 0;
@@ -64,20 +70,18 @@ impl SubProblem {
         let mut indptr = Vec::with_capacity(rows.len() + 1);
         indptr.push(0);
         let (mut features, mut values) = (Vec::with_capacity(nnz), Vec::with_capacity(nnz));
-        let mut dense = Vec::with_capacity(rows.len() * x.dense_cols());
         let mut norms2 = Vec::with_capacity(rows.len());
         for &r in rows {
             let (row, block) = (x.sparse().row(r as usize), x.dense_row(r as usize));
             features.extend(row.indices.iter().map(|&f| counts[f as usize] - 1));
             values.extend_from_slice(row.values);
-            dense.extend_from_slice(block);
             indptr.push(features.len());
             norms2.push(row.values.iter().chain(block).map(|v| v * v).sum());
         }
         for &f in &global {
             counts[f as usize] = 0;
         }
-        SubProblem { indptr, features, values, global, dense, dense_cols: x.dense_cols(), norms2, matched }
+        SubProblem { indptr, features, values, global, x, rows, norms2, matched }
     }
 
     /// Number of rows.
@@ -92,7 +96,7 @@ impl SubProblem {
 
     /// Local features, sparse and dense.
     pub fn features(&self) -> usize {
-        self.global.len() + self.dense_cols
+        self.global.len() + self.x.dense_cols()
     }
 
     /// Local sparse features; the dense ones have the ids behind them.
@@ -112,19 +116,24 @@ impl SubProblem {
         (&self.features[range.clone()], &self.values[range])
     }
 
-    /// Asks for row `i` before it is needed; a row of tf-idf has some forty entries, which are three cache lines.
+    /// Asks for row `i` before it is needed; a row of tf-idf has some forty entries, which are three cache lines. Of a
+    /// dense row the beginning is enough: the processor sees where it goes on.
     #[inline(always)]
     pub(crate) fn prefetch(&self, i: usize) {
         for line in 0..3 {
             prefetch(&self.features, self.indptr[i] + line * 16);
             prefetch(&self.values, self.indptr[i] + line * 16);
         }
+        let dense = self.dense_row(i);
+        for line in 0..DENSE_LINES {
+            prefetch(dense, line * 16);
+        }
     }
 
     /// Dense block of row `i`.
     #[inline(always)]
     pub(crate) fn dense_row(&self, i: usize) -> &[f32] {
-        &self.dense[i * self.dense_cols..(i + 1) * self.dense_cols]
+        self.x.dense_row(self.rows[i] as usize)
     }
 
     /// |x_i|^2.
@@ -133,9 +142,9 @@ impl SubProblem {
         self.norms2[i]
     }
 
-    /// Bytes that training this parent takes at its peak, from its rows and entries: the copy, sixteen lanes of
-    /// dual variables per row and of weights per feature.
+    /// Bytes that training this parent takes at its peak, from its rows and entries: the copy of the sparse part, sixteen
+    /// lanes of dual variables per row and of weights per feature.
     pub fn bytes(rows: u64, nnz: u64, features: u64, dense_cols: u64) -> u64 {
-        rows * (16 + 136 + 4 * dense_cols) + 8 * nnz + features * 68 + 64 * dense_cols
+        rows * (16 + 136) + 8 * nnz + features * 68 + 64 * dense_cols
     }
 }

@@ -14,6 +14,7 @@
 
 mod beam;
 mod best;
+mod dense;
 mod exact;
 mod explain;
 mod given;

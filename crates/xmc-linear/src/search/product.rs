@@ -6,7 +6,7 @@
 
 use xmc_data::Row;
 
-use super::Query;
+use super::{Query, dense};
 use crate::prefetch::prefetch;
 use crate::store::{BLOCK, Bucket, Level, LevelView, Packing, Values, Word, Words, widen};
 
@@ -54,7 +54,7 @@ impl MarginScratch {
         self.sparse(of.level, parent, children.len(), query);
         let margins = &mut self.margins[..children.len()];
         if !query.dense.is_empty() {
-            dense(margins, of, children.start, query.dense);
+            add_dense(margins, of, children.start, query.dense);
         }
         for (margin, bias) in margins.iter_mut().zip(of.level.bias.get(children).unwrap_or(&[])) {
             *margin += of.bias * bias;
@@ -81,7 +81,7 @@ impl MarginScratch {
             terms.push((query.sparse.indices[i], self.margins[child]));
         }
         self.margins[..children.len()].fill(0.0);
-        dense(&mut self.margins[..children.len()], of, children.start, query.dense);
+        add_dense(&mut self.margins[..children.len()], of, children.start, query.dense);
         (bias, self.margins[child], terms)
     }
 
@@ -228,21 +228,11 @@ fn add_bits<const SPAN: usize, V: Copy>(
 }
 
 /// Adds the dense part of the product to the margins of the children from `first` on.
-fn dense(margins: &mut [f32], of: LevelView, first: usize, row: &[f32]) {
+fn add_dense(margins: &mut [f32], of: LevelView, first: usize, row: &[f32]) {
     let weights = first * of.dense_features..(first + margins.len()) * of.dense_features;
     match &of.level.dense {
-        Values::F32(w) => add_dense(margins, row, w.get(weights).unwrap_or(&[]), |w| w),
-        Values::F16(w) => add_dense(margins, row, w.get(weights).unwrap_or(&[]), widen),
+        Values::F32(w) => dense::add_f32(margins, row, w.get(weights).unwrap_or(&[])),
+        Values::F16(w) => dense::add_f16(margins, row, w.get(weights).unwrap_or(&[])),
         Values::U8(..) => {}
-    }
-}
-
-/// Adds dense features: one row of weights for each.
-#[inline]
-fn add_dense<V: Copy>(margins: &mut [f32], dense: &[f32], weights: &[V], widen: impl Fn(V) -> f32) {
-    for (&x, row) in dense.iter().zip(weights.chunks_exact(margins.len().max(1))) {
-        for (margin, &w) in margins.iter_mut().zip(row) {
-            *margin += x * widen(w);
-        }
     }
 }

@@ -32,6 +32,12 @@ fn problem(rows: usize, cols: usize, labels: usize, seed: u64) -> (Features, Vec
     (x, children)
 }
 
+/// A block of dense features.
+fn block(rows: usize, width: usize, seed: u64) -> Dense {
+    let mut rng = Pcg32::seed_from_u64(seed);
+    Dense::new(rows, width, (0..rows * width).map(|_| uniform(&mut rng) - 0.5).collect::<Vec<_>>()).unwrap()
+}
+
 fn params(loss: Loss, epsilon: f32) -> SolverParams {
     SolverParams {
         loss,
@@ -45,9 +51,8 @@ fn params(loss: Loss, epsilon: f32) -> SolverParams {
     }
 }
 
-fn all_rows(x: &Features, matched: usize) -> SubProblem {
-    let rows: Vec<u32> = (0..x.rows() as u32).collect();
-    SubProblem::new(x, &rows, matched, &mut Renumbering::new(x.sparse().cols()))
+fn all_rows<'a>(x: &'a Features, rows: &'a [u32], matched: usize) -> SubProblem<'a> {
+    SubProblem::new(x, rows, matched, &mut Renumbering::new(x.sparse().cols()))
 }
 
 /// Weights in global feature order, bias last.
@@ -102,7 +107,8 @@ fn primal(x: &Features, child: &Child, p: &SolverParams, rows: usize, w: &[f64])
 #[test]
 fn smooth_losses_reach_a_zero_gradient() {
     let (x, children) = problem(120, 40, 37, 1);
-    let sub = all_rows(&x, 120);
+    let rows: Vec<u32> = (0..x.rows() as u32).collect();
+    let sub = all_rows(&x, &rows, 120);
     for loss in [Loss::SquaredHinge, Loss::Logistic] {
         let p = params(loss, 1e-4);
         for (child, column) in children.iter().zip(solve(&sub, &children, &p, 0)) {
@@ -117,7 +123,8 @@ fn smooth_losses_reach_a_zero_gradient() {
 #[test]
 fn hinge_reaches_the_optimum_of_subgradient_descent() {
     let (x, children) = problem(60, 20, 18, 2);
-    let sub = all_rows(&x, 60);
+    let rows: Vec<u32> = (0..x.rows() as u32).collect();
+    let sub = all_rows(&x, &rows, 60);
     let p = params(Loss::Hinge, 1e-4);
     for (child, column) in children.iter().zip(solve(&sub, &children, &p, 0)) {
         let ours = primal(&x, child, &p, 60, &global_weights(&x, &sub, &column)).0;
@@ -134,7 +141,8 @@ fn hinge_reaches_the_optimum_of_subgradient_descent() {
 #[test]
 fn rows_behind_the_matched_ones_train_only_their_own_label() {
     let (x, mut children) = problem(100, 30, 20, 3);
-    let sub = all_rows(&x, 70);
+    let rows: Vec<u32> = (0..x.rows() as u32).collect();
+    let sub = all_rows(&x, &rows, 70);
     children[4].relevance = children[4].positives.iter().map(|&i| 0.25 + (i % 3) as f32).collect();
     for loss in [Loss::SquaredHinge, Loss::Logistic] {
         let p = SolverParams { cost_positive: 2.0, cost_negative: 0.5, ..params(loss, 1e-4) };
@@ -148,7 +156,8 @@ fn rows_behind_the_matched_ones_train_only_their_own_label() {
 #[test]
 fn a_label_learns_the_same_alone_as_among_others() {
     let (x, children) = problem(80, 30, 50, 4);
-    let sub = all_rows(&x, 80);
+    let rows: Vec<u32> = (0..x.rows() as u32).collect();
+    let sub = all_rows(&x, &rows, 80);
     let p = params(Loss::SquaredHinge, 1e-5);
     let together = solve(&sub, &children, &p, 0);
     for (child, column) in children.iter().zip(&together) {
@@ -161,7 +170,8 @@ fn a_label_learns_the_same_alone_as_among_others() {
 #[test]
 fn a_cap_keeps_the_largest_weights_and_a_threshold_drops_the_small() {
     let (x, children) = problem(80, 30, 5, 5);
-    let sub = all_rows(&x, 80);
+    let rows: Vec<u32> = (0..x.rows() as u32).collect();
+    let sub = all_rows(&x, &rows, 80);
     let p = params(Loss::SquaredHinge, 0.1);
     let full = solve(&sub, &children, &p, 0);
     let capped = solve(&sub, &children, &SolverParams { max_nonzeros: 4, ..p }, 0);
@@ -174,4 +184,36 @@ fn a_cap_keeps_the_largest_weights_and_a_threshold_drops_the_small() {
         assert!(capped.weights.iter().all(|w| w.1.abs() >= sizes[3]));
         assert_eq!(size(cut), sizes.iter().filter(|&&s| s >= 0.2).count());
     }
+}
+
+/// Weights and biases of all children as one number.
+fn fingerprint(columns: &[Column]) -> u64 {
+    let mut bytes = Vec::new();
+    for column in columns {
+        for &(f, w) in &column.weights {
+            bytes.extend(f.to_le_bytes());
+            bytes.extend(w.to_bits().to_le_bytes());
+        }
+        bytes.extend(column.bias.to_bits().to_le_bytes());
+    }
+    xxhash_rust::xxh3::xxh3_64(&bytes)
+}
+
+#[test]
+fn the_same_problem_gives_the_same_bits_in_every_version() {
+    let (x, children) = problem(200, 50, 40, 6);
+    let wide = Features::new(x.sparse().clone(), Some(block(200, 39, 7))).unwrap();
+    let rows: Vec<u32> = (0..200).rev().collect();
+    let bits = |x: &Features, loss| {
+        let sub = SubProblem::new(x, &rows, 150, &mut Renumbering::new(50));
+        fingerprint(&solve(&sub, &children, &params(loss, 0.01), 9))
+    };
+    let sparse = Features::from(x.sparse().clone());
+    let found = [&sparse, &x, &wide].map(|x| [Loss::SquaredHinge, Loss::Hinge].map(|loss| bits(x, loss)));
+    let known = [
+        [1_199_298_001_368_929_713, 604_938_665_856_399_473],
+        [8_367_604_935_531_642_097, 3_276_281_912_000_930_413],
+        [3_237_580_086_545_159_784, 2_824_809_136_530_097_504],
+    ];
+    assert_eq!(found, known);
 }

@@ -26,6 +26,8 @@ mod level;
 use std::ops::Range;
 
 pub use self::chunk::{Chunk, ChunkWeights, LevelBuilder};
+#[cfg(test)]
+pub(crate) use self::level::narrow;
 pub(crate) use self::level::{BLOCK, Bucket, Values, Word, Words, widen};
 pub use self::level::{Level, Packing, Precision};
 use crate::tree::Tree;

@@ -181,6 +181,28 @@ fn bfloat16_points_in_nearly_the_same_direction() {
     }
 }
 
+#[test]
+fn bfloat16_embeddings_of_packed_texts_point_where_those_of_f32_do() {
+    // Short and long texts side by side, weights as large as trained ones, no norm that would hide lengths.
+    let config = Config::bert(500, 128, 4, 8, 256);
+    for pooling in [Pooling::Mean, Pooling::Cls, Pooling::Pooler] {
+        let shape = TowerConfig { pooling, projection: None, normalize: false };
+        let tower = |precision| Tower::random(config.clone(), shape, 5, Device::Cpu, precision).unwrap();
+        let (mut exact, mut rounded) = (tower(Precision::F32), tower(Precision::Bf16));
+        let params: Vec<f32> = exact.params().iter().map(|p| if *p == 1.0 { 1.0 } else { p * 3.0 }).collect();
+        exact.set_params(&params).unwrap();
+        rounded.set_params(&params).unwrap();
+        let batch = long_batch(500);
+        let (e, e16) = (exact.embed(&batch).unwrap(), rounded.embed(&batch).unwrap());
+        assert_ne!(e, e16);
+        for (i, (e, e16)) in e.host().chunks(128).zip(e16.host().chunks(128)).enumerate() {
+            let (cosine, length) = (cosine(e, e16), |e: &[f32]| e.iter().map(|v| v * v).sum::<f32>().sqrt());
+            assert!(cosine > 0.999, "{pooling:?} {i}: {cosine}");
+            assert!((length(e16) / length(e) - 1.0).abs() < 0.01, "{pooling:?} {i}");
+        }
+    }
+}
+
 fn cosine(x: &[f32], y: &[f32]) -> f64 {
     let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
     dot(x, y) / (dot(x, x) * dot(y, y)).sqrt()

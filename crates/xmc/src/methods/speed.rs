@@ -1,6 +1,16 @@
-//! How is a training going? Means of loss and speed in which older steps fade, for people.
+//! How is a training going, and how long will it take? Means of loss and speed in which older steps fade, and numbers
+//! for people.
 
 use std::fmt;
+use std::time::Instant;
+
+use xmc_nn::tokens::{Tokens, by_budget};
+use xmc_nn::tower::Tower;
+
+use crate::error::Result;
+
+/// Tokens of the micro-batch that is timed at most.
+const TIMED: usize = 2048;
 
 /// Loss and speed of the last steps, for people.
 #[derive(Default)]
@@ -41,5 +51,48 @@ impl fmt::Display for Speed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let speed = self.tokens.mean() / self.seconds.mean().max(1e-9);
         write!(f, "loss {:.4}   {speed:.0} tokens/s", self.loss.mean())
+    }
+}
+
+/// Times forward and backward on some of the texts `rows`, in micro-batches of `budget` tokens.
+pub(super) fn seconds_per_token(tower: &Tower, tokens: &Tokens, rows: &[u32], budget: usize) -> Result<f64> {
+    let groups = by_budget(tokens, rows, budget.min(TIMED));
+    // The middle one has texts of usual length.
+    let Some(group) = groups.get(groups.len() / 2) else { return Ok(0.0) };
+    let batch = tokens.batch(group);
+    let mut grads = vec![0.0; tower.layout().len()];
+    let start = Instant::now();
+    let (embeddings, tape) = tower.embed_train(&batch, None)?;
+    tower.backward(&batch, tape, &embeddings, &mut grads)?;
+    Ok(start.elapsed().as_secs_f64() / batch.tokens().max(1) as f64)
+}
+
+/// `830 thousand` or `2.4 million`.
+pub(super) fn count(number: f64) -> String {
+    match number {
+        ..1e3 => format!("{number:.0}"),
+        ..1e6 => format!("{:.0} thousand", number / 1e3),
+        _ => format!("{:.1} million", number / 1e6),
+    }
+}
+
+/// `4000` to `1 h 7 min`.
+pub(super) fn duration(seconds: f64) -> String {
+    let minutes = (seconds / 60.0).round() as u64;
+    match minutes {
+        0 => format!("{seconds:.0} s"),
+        1..60 => format!("{minutes} min"),
+        _ => format!("{} h {} min", minutes / 60, minutes % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_and_durations_are_said_in_words() {
+        assert_eq!([80.0, 41_300.0, 2.44e6].map(count), ["80", "41 thousand", "2.4 million"]);
+        assert_eq!([12.0, 95.0, 4000.0].map(duration), ["12 s", "2 min", "1 h 7 min"]);
     }
 }

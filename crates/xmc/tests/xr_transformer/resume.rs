@@ -56,6 +56,24 @@ fn an_interrupted_training_without_learning_ends_with_the_same_bits() {
 }
 
 #[test]
+fn an_interrupted_training_ends_with_the_same_bits() {
+    let stages = [
+        "vectorizer",
+        "preliminary",
+        "tokens",
+        "level.1",
+        "match.1",
+        "level.2",
+        "match.2",
+        "level.3",
+        "embedding",
+        "tree.0",
+        "ranker.0",
+    ];
+    dies_everywhere(&["training.negatives=tfn+man", "training.epochs=1"], &stages);
+}
+
+#[test]
 fn the_same_encoder_elsewhere_continues_and_another_pooling_does_not() {
     let world = World::new();
     let cut = |sets: &[&str], death, options: &TrainOptions| {
@@ -92,10 +110,11 @@ impl Events for Both<'_> {
 #[test]
 fn threads_do_not_change_a_bit() {
     let world = World::new();
-    let sets = ["do_fine_tune=false", "trees=2"];
-    for threads in [1, 3] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| world.train(&threads.to_string(), &sets, &options(), &Silent)).unwrap();
+    for kind in [&["do_fine_tune=false", "trees=2"][..], &["training.dropout=true", "training.epochs=1"]] {
+        for threads in [1, 3] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| world.train(&threads.to_string(), kind, &options(), &Silent)).unwrap();
+        }
+        assert!(world.files("1") == world.files("3"), "{kind:?}");
     }
-    assert!(world.files("1") == world.files("3"));
 }

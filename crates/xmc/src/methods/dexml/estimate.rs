@@ -13,10 +13,7 @@
 //!
 //! What an allocator holds back is left out: a process takes some more.
 
-use std::time::Instant;
-
 use xmc_nn::loss::Targets;
-use xmc_nn::tokens::{self, Tokens};
 
 use super::config::{Head, Negatives};
 use super::learner::Learner;
@@ -24,6 +21,7 @@ use super::negatives::Sampler;
 use super::training::Task;
 use crate::error::{Error, Result};
 use crate::memory;
+use crate::methods::speed::{count, duration, seconds_per_token};
 
 /// Work of a training.
 struct Work {
@@ -79,7 +77,9 @@ pub(super) fn announce(task: &Task<'_>, learner: &Learner<'_>, sampler: &Sampler
 
 /// Seconds and operations of the whole training.
 fn time(task: &Task<'_>, learner: &Learner<'_>, work: &Work) -> Result<(f64, f64)> {
-    let (seconds, parameters) = (seconds_per_token(task, learner)?, learner.tower().layout().len() as f64);
+    let few = &task.split.learn[..task.split.learn.len().min(task.config.batch_size)];
+    let seconds = seconds_per_token(learner.tower(), &task.tokens.rows, few, task.config.tokens_per_batch)?;
+    let parameters = learner.tower().layout().len() as f64;
     let shape = learner.tower().transformer_config();
     let weights = (shape.layers * shape.hidden * (4 * shape.hidden + 2 * shape.intermediate)) as f64;
     let again = (work.tokens - task.config.tape_tokens as f64).max(0.0) / work.tokens.max(1.0);
@@ -136,50 +136,5 @@ fn work(task: &Task<'_>, sampler: &Sampler) -> Work {
         tokens: rows.len() as f64 * mean + names_of(names),
         labels: count as f64,
         scored: validations as f64 * once(split.validate.len()) + minings as f64 * once(split.learn.len()),
-    }
-}
-
-/// Times forward and backward on some training rows.
-fn seconds_per_token(task: &Task<'_>, learner: &Learner<'_>) -> Result<f64> {
-    let rows: &Tokens = &task.tokens.rows;
-    let few = &task.split.learn[..task.split.learn.len().min(task.config.batch_size)];
-    let groups = tokens::by_budget(rows, few, task.config.tokens_per_batch.min(2048));
-    // The middle one has texts of usual length.
-    let Some(group) = groups.get(groups.len() / 2) else { return Ok(0.0) };
-    let batch = rows.batch(group);
-    let mut grads = vec![0.0; learner.tower().layout().len()];
-    let start = Instant::now();
-    let (embeddings, tape) = learner.tower().embed_train(&batch, None)?;
-    learner.tower().backward(&batch, tape, &embeddings, &mut grads)?;
-    Ok(start.elapsed().as_secs_f64() / batch.tokens().max(1) as f64)
-}
-
-/// `830 thousand` or `2.4 million`.
-fn count(tokens: f64) -> String {
-    match tokens {
-        ..1e3 => format!("{tokens:.0}"),
-        ..1e6 => format!("{:.0} thousand", tokens / 1e3),
-        _ => format!("{:.1} million", tokens / 1e6),
-    }
-}
-
-/// `4000` to `1 h 7 min`.
-fn duration(seconds: f64) -> String {
-    let minutes = (seconds / 60.0).round() as u64;
-    match minutes {
-        0 => format!("{seconds:.0} s"),
-        1..60 => format!("{minutes} min"),
-        _ => format!("{} h {} min", minutes / 60, minutes % 60),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counts_and_durations_are_said_in_words() {
-        assert_eq!([80.0, 41_300.0, 2.44e6].map(count), ["80", "41 thousand", "2.4 million"]);
-        assert_eq!([12.0, 95.0, 4000.0].map(duration), ["12 s", "2 min", "1 h 7 min"]);
     }
 }

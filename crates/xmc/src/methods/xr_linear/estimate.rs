@@ -32,14 +32,20 @@ const TEXTS: &str = "the texts";
 const FEWER_ROWS: &str = "train on fewer rows";
 
 /// Something that takes memory, and what makes it smaller.
-struct Part {
-    name: &'static str,
-    bytes: u64,
-    advice: &'static str,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::methods) struct Part {
+    pub(in crate::methods) name: &'static str,
+    pub(in crate::methods) bytes: u64,
+    pub(in crate::methods) advice: &'static str,
 }
 
 /// Refuses to make features of texts if they would not fit: about one term for every six bytes, or every byte.
 pub(super) fn check_texts(data: &Dataset, config: &XrLinearConfig, max_memory: Option<u64>) -> Result<()> {
+    compare(&of_texts(data, config), max_memory)
+}
+
+/// The texts and their terms.
+pub(in crate::methods) fn of_texts(data: &Dataset, config: &XrLinearConfig) -> Vec<Part> {
     let bytes = texts(data);
     let terms = config.vectorizer.iter().map(|vectorizer| {
         let [shortest, longest] = vectorizer.ngram_range;
@@ -47,23 +53,23 @@ pub(super) fn check_texts(data: &Dataset, config: &XrLinearConfig, max_memory: O
         of_one_length * (longest - shortest + 1) as u64
     });
     let features = terms.sum::<u64>() * 8;
-    let parts = [
+    vec![
         Part { name: TEXTS, bytes, advice: FEWER_ROWS },
         Part {
             name: "the terms of the texts",
             bytes: features,
             advice: "use a shorter vectorizer.ngram_range",
         },
-    ];
-    compare(&parts, max_memory)
+    ]
 }
 
 /// Refuses to train if it would not fit; `x` `[n, d]` are the training rows.
 pub(super) fn check(data: &Dataset, x: &Csr, config: &XrLinearConfig, max_memory: Option<u64>) -> Result<()> {
-    if max_memory.is_none() { Ok(()) } else { compare(&parts(data, x, config), max_memory) }
+    if max_memory.is_none() { Ok(()) } else { compare(&parts(data, x, 0, config), max_memory) }
 }
 
-fn compare(parts: &[Part], max_memory: Option<u64>) -> Result<()> {
+/// An error if the parts do not fit together; it names the biggest.
+pub(in crate::methods) fn compare(parts: &[Part], max_memory: Option<u64>) -> Result<()> {
     let Some(allowed) = max_memory else { return Ok(()) };
     let program = Part { name: "the program itself", bytes: PROGRAM, advice: "allow more memory" };
     let parts = || parts.iter().chain(std::iter::once(&program));
@@ -77,20 +83,26 @@ fn compare(parts: &[Part], max_memory: Option<u64>) -> Result<()> {
     }
 }
 
-fn parts(data: &Dataset, x: &Csr, config: &XrLinearConfig) -> Vec<Part> {
+/// Texts, rows, labels and what growing trees or training rankers adds, on rows `x [n, d]` with `dense` values beside.
+pub(in crate::methods) fn parts(data: &Dataset, x: &Csr, dense: usize, config: &XrLinearConfig) -> Vec<Part> {
     let part = |name, bytes, advice| Part { name, bytes, advice };
     let sides = std::iter::once(&data.train).chain(&data.test);
     let given: u64 = sides.filter_map(|side| side.features.as_ref()).map(Csr::bytes).sum();
     let l = data.labels.len() as u64;
     let labels = Overlap::of(&data.train.y.transpose(), x);
-    let growing = labels.features * GROWING.0 + l * GROWING.1;
+    // Dense rows of all labels: as they are made, and a copy for the groups.
+    let beside = l * 4 * dense as u64;
+    let growing = labels.features * GROWING.0 + l * GROWING.1 + 2 * beside;
     let weights = match config.ranker.max_nonzeros {
         PerLevel::All(most) if most > 0 => labels.features.min(l.saturating_mul(most as u64)),
         _ => labels.features,
-    } * WEIGHTS;
+    } * WEIGHTS
+        + 2 * beside;
     let leaf = config.cluster.max_leaf_size as u64;
     let threads = rayon::current_num_threads() as u64;
-    let scratch = labels.scratch(leaf, x) * threads;
+    // The root copies all rows.
+    let root = (x.rows() * dense) as u64 * 4;
+    let scratch = labels.scratch(leaf, x, dense) * threads + root;
     let centroids = match config.cluster.method {
         Method::Balanced => 0,
         Method::Unbalanced => {
@@ -175,10 +187,10 @@ impl Overlap {
     }
 
     /// Working space of one thread on the largest leaf: its rows are at most those of all its labels.
-    fn scratch(&self, leaf: u64, x: &Csr) -> u64 {
+    fn scratch(&self, leaf: u64, x: &Csr, dense: usize) -> u64 {
         let (rows, entries) = (self.rows.saturating_mul(leaf), self.entries.saturating_mul(leaf));
         let (rows, entries) = (rows.min(x.rows() as u64), entries.min(x.nnz() as u64));
-        SubProblem::bytes(rows, entries, x.cols() as u64, 0) + 4 * (x.rows() + x.cols()) as u64
+        SubProblem::bytes(rows, entries, x.cols() as u64, dense as u64) + 4 * (x.rows() + x.cols()) as u64
     }
 }
 

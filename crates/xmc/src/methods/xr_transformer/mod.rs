@@ -9,6 +9,7 @@
 
 mod active;
 mod config;
+mod estimate;
 mod head;
 mod inputs;
 mod keys;
@@ -49,6 +50,7 @@ use crate::model::finish::Finished;
 use crate::model::publish::refuse_foreign;
 use crate::model::{Model, encoder_folder};
 use crate::run::{Artifact, Identity, Run};
+use estimate::Ahead;
 use inputs::needs_preliminary;
 use levels::Task;
 use stages::{Embedding, Unchanged};
@@ -70,6 +72,8 @@ pub fn train(
     let extra = inputs::extra(config, data.labels.len())?;
     let identity = identity(data, config, &extra, &start, options.seed)?;
     let mut run = Run::start(&options.out, &resumable(&identity), options.resume, events)?;
+    let ahead = Ahead::new(data, (config, &linear), &start, options, events)?;
+    ahead.check_texts()?;
 
     // Texts to sparse features x [n, d], and from them the tree along which the encoder learns.
     let (vectorizer, x) = inputs::sparse(&mut run, data, &linear)?;
@@ -80,6 +84,8 @@ pub fn train(
     // Texts to token ids, once; kept in a file and mapped.
     drop(run.stage("tokens", || stages::tokens(&start, texts, config.max_len))?);
     let tokens = <Tokens as Artifact>::load(&run.stage_dir("tokens"))?;
+
+    ahead.check(x.sparse(), &tokens, preliminary.as_ref())?;
 
     // The encoder learns, level by level of the tree.
     let encoder = match &preliminary {

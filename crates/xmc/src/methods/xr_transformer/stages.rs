@@ -11,11 +11,11 @@ use xmc_nn::transformer::Config;
 use xmc_nn::{Device, Precision};
 
 use super::start::Start;
-use crate::encoder::{Encoder, check_vocabulary};
+use crate::encoder::{Encoder, check_vocabulary, save_folder};
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::methods::dexml::ENCODER;
-use crate::run::{Artifact, create};
+use crate::run::Artifact;
 
 /// Names of files in the stages.
 const ROWS: &str = "rows";
@@ -58,11 +58,7 @@ impl<'a> Unchanged<'a> {
 impl Artifact for Unchanged<'_> {
     fn save(&self, dir: &Path) -> Result<()> {
         let Unchanged::Now(tower, start) = self else { return Ok(()) };
-        let encoder = dir.join(ENCODER);
-        create(&encoder)?;
-        tower.save(&encoder)?;
-        // The number of tokens does not matter: its files are copied.
-        Ok(Tokenizer::open(start, tower.max_positions())?.save(&encoder)?)
+        save_folder(tower, start, &dir.join(ENCODER))
     }
 
     fn load(dir: &Path) -> Result<Self> {

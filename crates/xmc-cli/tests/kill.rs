@@ -6,6 +6,9 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "cli/tiny_encoder.rs"]
+mod tiny_encoder;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -15,6 +18,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use crate::tiny_encoder::write_tiny_encoder;
 
 const LABELS: u64 = 300;
 
@@ -275,5 +280,50 @@ fn a_killed_prediction_leaves_the_old_file_or_a_complete_one() {
         world.finish(&predict);
         assert!(fs::read(&answers).unwrap() == whole, "moment {i}");
         assert_eq!(world.names(), ["answers.jsonl", "data", "model", "texts.txt"], "moment {i}");
+    }
+}
+
+/// Seconds of two trainings differ, and with them the curves and the manifest that knows their checksum.
+fn without_times(dir: &Path) -> Contents {
+    let mut files = contents(dir);
+    files.retain(|path, _| !["curves.jsonl", "model.json"].iter().any(|name| path.ends_with(name)));
+    files
+}
+
+#[test]
+fn a_tuning_killed_at_any_of_ten_moments_resumes_to_the_same_bytes() {
+    let world = World::with_data();
+    write_tiny_encoder(&world.path("encoder"));
+    let mut sets =
+        vec!["train", "xr-transformer", "--data", "data", "--encoder", "encoder", "--out", "model"];
+    for set in [
+        "max_len=16",
+        "preliminary.max_leaf_size=20",
+        "preliminary.branching=4",
+        "cluster.max_leaf_size=20",
+        "training.max_steps=12",
+        "training.batch_size=16",
+        "training.warmup_steps=2",
+        "training.negatives=tfn+man",
+        "training.checkpoint_minutes=0.0",
+    ] {
+        sets.extend(["--set", set]);
+    }
+    let (train, resume) = (sets.clone(), [&sets[..], &["--resume"]].concat());
+    let model = world.path("model");
+    let clear = || remove_folder(&model);
+    let took = world.finish(&train);
+    let whole = without_times(&model);
+    assert!(whole.keys().any(|path| path.ends_with("model.safetensors")));
+    for (i, after) in Dice(6).moments(took, 10).into_iter().enumerate() {
+        clear();
+        world.kill(&train, after, &clear);
+        if i % 3 == 0 {
+            // What goes on is killed as well.
+            world.kill(&resume, took / 3, &clear);
+        }
+        world.finish(&resume);
+        assert!(without_times(&model) == whole, "moment {i}: another model after resuming");
+        assert_eq!(world.names(), ["data", "encoder", "model"], "moment {i}");
     }
 }

@@ -8,9 +8,7 @@ use crate::explain::sums_hold;
 use crate::world::{World, stderr, stdout};
 
 /// Settings that make trees of 6 labels, and a training of moments.
-const SMALL: [&str; 14] = [
-    "--set",
-    "do_fine_tune=false",
+const SMALL: [&str; 12] = [
     "--set",
     "preliminary.max_leaf_size=2",
     "--set",
@@ -53,7 +51,9 @@ fn json(xmc: &mut Command) -> Value {
 #[test]
 fn a_trained_model_answers_is_measured_described_and_explained() {
     let (world, said) = trained(&["--seed", "3"]);
-    for part in ["settings", "encoder encoder", "training.max_steps 4", "max_len 24", "P@1 ", "12 rows"] {
+    for part in
+        ["settings", "encoder encoder", "training.max_steps 4", "max_len 24", "level.1", "P@1 ", "12 rows"]
+    {
         assert!(said.contains(part), "{part} is missing in\n{said}");
     }
     assert!(!world.path("model.run").exists());
@@ -88,13 +88,36 @@ fn a_trained_model_answers_is_measured_described_and_explained() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_folder_at_any_number_of_threads() {
+fn the_same_seed_gives_the_same_folder_at_any_number_of_threads_and_another_seed_another() {
     let (world, _) = trained(&["--threads", "2"]);
     let first = tree(&world.path("model"));
     train(&world, "again", &["--threads", "1"]).assert().success();
-    let again = tree(&world.path("again"));
+    train(&world, "other", &["--seed", "1"]).assert().success();
+    let (again, other) = (tree(&world.path("again")), tree(&world.path("other")));
     for (name, bytes) in &first {
         assert!(again[name] == *bytes, "{name} differs with one thread");
+    }
+    let weights = "encoder/model.safetensors";
+    assert!(first[weights] != other[weights], "the seed changes nothing");
+}
+
+#[test]
+fn an_encoder_can_stay_as_it_is_or_be_all_that_is_trained() {
+    let (world, said) = trained(&["--set", "do_fine_tune=false"]);
+    assert!(!said.contains("level.1"), "{said}");
+    let weights = "encoder/model.safetensors";
+    let before = world.read(&format!("model/{weights}"));
+
+    train(&world, "tuned", &["--set", "only_encoder=true"]).assert().success();
+    assert!(!world.path("tuned/model.json").exists());
+    assert!(world.read("tuned/model.safetensors") != before, "nothing was learned");
+    let rows = stdout(world.xmc(&["embed", "--encoder", "tuned"]).write_stdin("whale\n"));
+    assert!(rows.contains("\"embedding\""), "{rows}");
+
+    // What was tuned serves as a start, and so does a whole model.
+    for start in ["tuned", "model"] {
+        let args = ["train", "xr-transformer", "--data", "data", "--encoder", start, "--out", "next"];
+        world.xmc(&args).args(SMALL).args(["--set", "do_fine_tune=false"]).assert().success();
     }
 }
 
@@ -104,6 +127,35 @@ fn an_encoder_of_dexml_is_a_start() {
     let args = ["train", "xr-transformer", "--data", "data", "--encoder", "model", "--out", "ours"];
     world.xmc(&args).args(SMALL).assert().success();
     assert!(stdout(&mut world.xmc(&["inspect", "ours"])).contains("xr-transformer"));
+}
+
+#[test]
+fn a_preset_lies_below_files_and_options() {
+    let world = world();
+    world.write("mine.toml", b"[training]\nbatch_size = 9\n");
+    let lists = [
+        "--set",
+        "training.max_steps=2",
+        "--set",
+        "ranker.negatives=tfn",
+        "--set",
+        "ranker.post_processor=noop",
+    ];
+    let more =
+        ["--set", "ranker.cost_positive=1.0", "--set", "ranker.cost_negative=1.0", "--set", "max_len=20"];
+    let mut xmc =
+        world.xmc(&["train", "xr-transformer", "--data", "data", "--encoder", "encoder", "--out", "m"]);
+    xmc.args(["--preset", "eurlex-4k", "--config", "mine.toml", "--set", "training.max_active=3"]);
+    let trained = xmc.args(lists).args(more).assert().success().get_output().stderr.clone();
+    let said = String::from_utf8(trained).unwrap();
+    for part in [
+        "training.batch_size 9",
+        "training.max_active 3",
+        "training.lr 0.00005",
+        "matcher.ensemble concat-only",
+    ] {
+        assert!(said.contains(part), "{part} is missing in\n{said}");
+    }
 }
 
 #[test]
@@ -130,6 +182,9 @@ fn wrong_commands_say_what_to_do() {
         assert!(shown.contains(message), "{more:?}: {shown}");
         assert!(!world.path("m").exists());
     }
+    // Lists of another tree are refused by name.
+    let shown = refused(&["--encoder", "encoder", "--preset", "eurlex-4k"]);
+    assert!(shown.contains("max_steps") && shown.contains("level"), "{shown}");
 }
 
 #[test]

@@ -81,7 +81,8 @@ def main():
     settings = tomllib.loads(args.settings.read_text())
     steps = args.steps or settings["training"]["max_steps"]
     figures = {"steps": steps, "threads": args.threads, "precision": args.precision}
-    short, short_used = train(args, FEW) if steps <= 100 else (None, None)
+    # A training of all rows is made once, for its quality.
+    short, short_used = train(args, FEW) if args.steps else (None, None)
     levels, used = train(args, steps)
     figures |= {
         "train_cpu_s": used["cpu"],

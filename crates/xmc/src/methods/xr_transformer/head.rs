@@ -26,6 +26,10 @@ const DEVIATION: f32 = 0.02;
 /// Cost of every row of the rankers, as in the original program: little regularisation.
 const COST: f32 = 100.0;
 
+/// Passes over the rows of a ranker at most. The original goes on to 100, which at such costs takes as long as the steps
+/// of the level; first weights from 20 end as well (docs/log.md).
+const PASSES: u32 = 20;
+
 /// First weights `[L_t, h + 1]` of the head of a level, for embeddings of `dim` columns.
 pub(super) fn first_weights(task: &LevelTask<'_>, dim: usize) -> Result<Vec<f32>> {
     let nodes = task.level.nodes;
@@ -71,8 +75,13 @@ fn ranked(task: &LevelTask<'_>, x: &Features, weighted: bool) -> Result<Vec<f32>
         relevance: weighted.then_some(task.nodes.targets),
         offsets: task.nodes.offsets,
     };
-    let config =
-        LevelConfig { cost_positive: COST, cost_negative: COST, threshold: 0.0, ..LevelConfig::default() };
+    let config = LevelConfig {
+        cost_positive: COST,
+        cost_negative: COST,
+        threshold: 0.0,
+        max_iterations: PASSES,
+        ..LevelConfig::default()
+    };
     let events = task.task.events;
     events.status("first weights of the head");
     let progress = |done, total| events.progress(done, total);

@@ -34,7 +34,7 @@ pub struct Manifest {
     pub method: String,
     /// The full configuration it was trained with.
     pub config: serde_json::Value,
-    /// Seed it was trained with.
+    /// Seed it was trained with; 0 in an ensemble, whose members have their own.
     pub seed: u64,
     /// What it was trained on.
     pub data: DataSummary,
@@ -92,6 +92,13 @@ impl Manifest {
 
     /// Reads `model.json` of `dir` and checks it and every file it names.
     pub fn open(dir: &Path) -> Result<Self> {
+        let manifest = Self::read(dir)?;
+        manifest.files.par_iter().try_for_each(|entry| check(dir, entry))?;
+        Ok(manifest)
+    }
+
+    /// The same without the files.
+    pub(crate) fn read(dir: &Path) -> Result<Self> {
         let path = dir.join(NAME);
         let text = fs::read(&path).map_err(Error::io(&path))?;
         refuse_newer(&path, &text)?;
@@ -103,9 +110,7 @@ impl Manifest {
         if checksum != format!("{:016x}", xxh3_64(rest.as_bytes())) {
             return Err(damaged("damaged, truncated or changed by hand (its checksum differs)"));
         }
-        let manifest: Manifest = serde_json::from_str(text).map_err(|e| damaged(&e.to_string()))?;
-        manifest.files.par_iter().try_for_each(|entry| check(dir, entry))?;
-        Ok(manifest)
+        serde_json::from_str(text).map_err(|e| damaged(&e.to_string()))
     }
 
     /// Whether a file of that name belongs to the model.

@@ -115,7 +115,7 @@ impl Model {
     pub fn open_with(dir: &Path, options: OpenOptions) -> Result<Self> {
         Self::require(dir)?;
         if dir.join(manifest::NAME).exists() {
-            Self::open_own(dir, options)
+            Self::of_manifest(dir, Manifest::open(dir)?, options)
         } else {
             Self::foreign(dir, pecos::open(dir)?)
         }
@@ -134,8 +134,12 @@ impl Model {
         Err(Error::file(dir, problem))
     }
 
-    fn open_own(dir: &Path, options: OpenOptions) -> Result<Self> {
-        let manifest = Manifest::open(dir)?;
+    /// Opens a model of this program whose files are checked already.
+    fn open_checked(dir: &Path, options: OpenOptions) -> Result<Self> {
+        Self::of_manifest(dir, Manifest::read(dir)?, options)
+    }
+
+    fn of_manifest(dir: &Path, manifest: Manifest, options: OpenOptions) -> Result<Self> {
         let labels: LabelSet = Strings::open(&dir.join(LABELS))?.into();
         let method: Method = match manifest.method.as_str() {
             XrLinearConfig::METHOD => {

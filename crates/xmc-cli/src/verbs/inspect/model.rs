@@ -31,7 +31,7 @@ pub(super) fn show(model: &Model, json: bool, extent: Extent) -> Result<String> 
     let after = if added > 0 { format!(" ({added} added after training)") } else { String::new() };
     table.row(["labels", &format!("{}{after}", model.labels().len())]);
     if let Some(manifest) = model.manifest() {
-        training(manifest, &mut table);
+        training(manifest, model.ensemble().is_none(), &mut table);
     }
     match model.method() {
         Method::XrLinear(method) => trees(method, &mut table),
@@ -83,11 +83,13 @@ fn members(method: &Ensemble) -> String {
     table.render()
 }
 
-fn training(manifest: &Manifest, table: &mut Table) {
+fn training(manifest: &Manifest, has_seed: bool, table: &mut Table) {
     table.row(["method", &manifest.method]);
     table.row(["made by", &format!("xmc {}, format {}", manifest.version, manifest.format)]);
     table.row(["trained on", &format!("{} ({} rows)", manifest.data.name, manifest.data.rows)]);
-    table.row(["seed", &manifest.seed.to_string()]);
+    if has_seed {
+        table.row(["seed", &manifest.seed.to_string()]);
+    }
     table.row(["size", &memory::show(manifest.bytes())]);
     for (name, value) in manifest.metrics.iter().flatten().filter(|(name, _)| name.starts_with("P@")) {
         table.row([name.clone(), format!("{:.2}", value.as_f64().unwrap_or(0.0))]);

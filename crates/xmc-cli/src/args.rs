@@ -297,7 +297,7 @@ pub(crate) struct HelpConfig {
 /// Lines {"row": 0, "embedding": [0.1, ...]} on stdout.
 #[derive(Debug, Parser)]
 pub(crate) struct Embed {
-    /// Folder of an encoder in Hugging Face layout, its name on the hub, or a model of dexml.
+    /// Folder of an encoder in Hugging Face layout, its name on the hub, or a model of dexml or xr-transformer.
     #[arg(long, value_name = "DIR|MODEL")]
     pub(crate) encoder: String,
     #[command(flatten)]
@@ -305,11 +305,12 @@ pub(crate) struct Embed {
     /// Write to this file, FILE.npy or FILE.jsonl, instead of stdout.
     #[arg(long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// How the vectors of the tokens become one. If not given, what 1_Pooling/config.json of the folder says, as
-    /// sentence-transformers writes it, else mean. A model knows its own.
+    /// How the vectors of the tokens become one. If not given, what the folder says, in tower.json or as
+    /// sentence-transformers does in 1_Pooling/config.json, else mean. A model knows its own.
     #[arg(long, value_enum)]
     pub(crate) pooling: Option<Pooling>,
-    /// Tokens of a text that are read; as many as the encoder can if not given, or as the model was trained with.
+    /// Tokens of a text that are read. If not given, what the folder says, in tower.json or as sentence-transformers does
+    /// in sentence_bert_config.json, else as many as the encoder can; a model reads as many as in training.
     #[arg(long, value_name = "N")]
     pub(crate) max_len: Option<NonZeroU16>,
     /// Leave embeddings as long as they are, instead of length 1. A model knows its own.
@@ -367,8 +368,8 @@ pub(crate) struct AddLabels {
 
 /// Make one model of several that have the same labels
 ///
-/// The members are copied: they and the ensemble do not need each other. All that a model can do, an ensemble can: predict,
-/// evaluate, inspect.
+/// The members are copied: they and the ensemble do not need each other. predict, evaluate and inspect take an ensemble; explain,
+/// embed, similar and --encoder take one of its members, as in OUT/member.0.
 #[derive(Debug, Parser)]
 pub(crate) struct Ensemble {
     /// Model folders, of any method.

@@ -348,6 +348,8 @@ fn a_pooler_is_read_if_there_is_one_fresh_if_not_and_left_out_if_not_asked_for()
     let tower = Tower::random(config(), without, 3, Device::Cpu, Precision::F32).unwrap();
     tower.save(dir.path()).unwrap();
     let mut fresh = open(asked);
+    assert_eq!(fresh.fresh(), ["pooler.dense.weight", "pooler.dense.bias"]);
+    assert!(open(without).fresh().is_empty());
     let [weight, bias] = ["weight", "bias"]
         .map(|name| fresh.layout().get(&format!("pooler.dense.{name}")).unwrap().range.clone());
     assert_eq!(fresh.params()[..weight.start], *tower.params());

@@ -76,6 +76,8 @@ pub struct Encoder {
 impl Encoder {
     /// Opens a folder of Hugging Face: `config.json`, `model.safetensors` and the files of the tokenizer. Texts are cut
     /// to `max_len` tokens, or to as many as the encoder can read.
+    ///
+    /// Errors: besides files that are missing or damaged, a pooler or a projection that is asked for and not there.
     pub fn open(
         dir: &Path,
         config: TowerConfig,
@@ -85,6 +87,7 @@ impl Encoder {
     ) -> Result<Self> {
         require_folder(dir)?;
         let tower = Tower::open(dir, config, device, precision)?;
+        require_trained(dir, &tower)?;
         let tokenizer = Tokenizer::open(dir, max_len.min(tower.max_positions()))?;
         check_vocabulary(dir, &tokenizer, tower.transformer_config())?;
         Ok(Encoder { tower, tokenizer, dir: dir.to_owned() })
@@ -134,6 +137,26 @@ pub(crate) fn save_folder(tower: &Tower, tokenizer: &Path, dir: &Path) -> Result
     tower.save(dir)?;
     // The number of tokens does not matter: its files are copied.
     Ok(Tokenizer::open(tokenizer, tower.max_positions())?.save(dir)?)
+}
+
+/// Refuses an encoder without a layer that is asked for: who does not train it would get noise.
+pub(crate) fn require_trained(dir: &Path, tower: &Tower) -> Result<()> {
+    let problem = match tower.fresh() {
+        [] => return Ok(()),
+        [name, ..] if is_pooler(name) => "has no pooler; choose mean or cls, or train it",
+        _ => "has no projection: the files of two encoders are mixed",
+    };
+    Err(Error::file(dir, problem))
+}
+
+/// What to say before a training in which the pooler begins as noise.
+pub(crate) fn fresh_pooler(dir: &Path, tower: &Tower) -> Option<String> {
+    let note = || format!("{} has no pooler: it begins with random weights and is trained", dir.display());
+    tower.fresh().iter().any(|name| is_pooler(name)).then(note)
+}
+
+fn is_pooler(parameter: &str) -> bool {
+    parameter.starts_with("pooler.")
 }
 
 /// Refuses a tokenizer with ids that the encoder has no vectors for.

@@ -7,10 +7,11 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use xmc::encoder::{Encoder, stored_pooling};
+use xmc::encoder::Encoder;
 use xmc::events::{Events, StageReport};
 use xmc::memory;
 use xmc::model::Model;
+use xmc::model::encoder_folder::{stored_max_len, stored_tower};
 use xmc_data::formats::atomic::write_atomically;
 use xmc_data::formats::npy::RowWriter;
 use xmc_nn::tower::{self, TowerConfig};
@@ -22,7 +23,7 @@ use crate::input;
 use crate::progress::Terminal;
 use crate::verbs::predict::to_file;
 
-/// Tokens of a text at most if nothing is asked for: no encoder here reads more.
+/// Tokens of a text at most if neither options nor files say so: no encoder here reads more.
 const ALL: usize = usize::MAX;
 
 /// One row of JSON Lines.
@@ -65,23 +66,18 @@ fn open(verb: &Embed) -> Result<Encoder> {
     let options = verb.compute.options();
     let max_len = verb.max_len.map(|n| usize::from(n.get()));
     if !Model::is_at(&folder) {
-        let config = TowerConfig {
-            pooling: match verb.pooling {
-                Some(Pooling::Cls) => tower::Pooling::Cls,
-                Some(Pooling::Pooler) => tower::Pooling::Pooler,
-                Some(Pooling::Mean) => tower::Pooling::Mean,
-                None => stored_pooling(&folder)?.unwrap_or_default(),
-            },
-            projection: None,
-            normalize: !verb.no_normalize,
+        let pooling = verb.pooling.map(|pooling| match pooling {
+            Pooling::Cls => tower::Pooling::Cls,
+            Pooling::Pooler => tower::Pooling::Pooler,
+            Pooling::Mean => tower::Pooling::Mean,
+        });
+        let stored = stored_tower(&folder, pooling)?;
+        let config = TowerConfig { normalize: stored.normalize && !verb.no_normalize, ..stored };
+        let max_len = match max_len {
+            Some(max_len) => max_len,
+            None => stored_max_len(&folder)?.unwrap_or(ALL),
         };
-        return Ok(Encoder::open(
-            &folder,
-            config,
-            max_len.unwrap_or(ALL),
-            options.device,
-            options.precision,
-        )?);
+        return Ok(Encoder::open(&folder, config, max_len, options.device, options.precision)?);
     }
     if verb.pooling.is_some() || verb.no_normalize {
         bail!(

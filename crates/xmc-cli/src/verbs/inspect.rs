@@ -7,7 +7,7 @@ mod tree;
 use std::io::{self, Write};
 
 use anyhow::Result;
-use xmc::model::Model;
+use xmc::model::{Model, encoder_folder};
 use xmc_data::dataset::Dataset;
 use xmc_data::inspect::inspect;
 
@@ -16,7 +16,8 @@ use crate::args::Inspect;
 use crate::verbs::inspect::tree::Extent;
 
 pub(crate) fn run(verb: &Inspect) -> Result<Outcome> {
-    let text = if Model::is_at(&verb.path) {
+    // An encoder alone is refused as what it is.
+    let text = if Model::is_at(&verb.path) || encoder_folder::is_at(&verb.path) {
         let extent = Extent { depth: verb.depth.into(), width: verb.width.get().into() };
         model::show(&Model::open(&verb.path)?, verb.json, extent)?
     } else {

@@ -85,6 +85,27 @@ fn a_model_embeds_as_it_was_trained() {
 }
 
 #[test]
+fn a_pooler_that_is_not_there_is_refused() {
+    let world = world_with_dexml();
+    let args = ["embed", "--encoder", "encoder", "--pooling", "pooler"];
+    let shown = stderr(world.xmc(&args).write_stdin("whale\n"), 2);
+    assert!(shown.contains("encoder: has no pooler; choose mean or cls"), "{shown}");
+}
+
+#[test]
+fn as_many_tokens_are_read_as_sentence_transformers_reads() {
+    let world = world_with_dexml();
+    let embed = |more: &[&str]| {
+        let mut xmc = world.xmc(&["embed", "--encoder", "encoder"]);
+        stdout(xmc.args(more).write_stdin("whale and coral\n"))
+    };
+    let (whole, short) = (embed(&[]), embed(&["--max-len", "4"]));
+    world.write("encoder/sentence_bert_config.json", br#"{"max_seq_length": 4}"#);
+    assert_eq!(embed(&[]), short);
+    assert_eq!(embed(&["--max-len", "60"]), whole);
+}
+
+#[test]
 fn what_cannot_be_embedded_says_why() {
     let world = world_with_dexml();
     world.write("t.txt", b"whale\n");

@@ -122,6 +122,49 @@ fn an_encoder_can_stay_as_it_is_or_be_all_that_is_trained() {
 }
 
 #[test]
+fn an_encoder_alone_embeds_as_it_was_trained() {
+    // One with a projection, as a model of dexml has it.
+    let world = world();
+    let args = ["train", "dexml", "--data", "data", "--encoder", "encoder", "--out", "dual", "--quiet"];
+    let sets = ["--set", "epochs=1", "--set", "projection=5", "--set", "batch_size=16"];
+    world.xmc(&args).args(sets).assert().success();
+    let sets = ["only_encoder=true", "max_len=6"].map(|set| ["--set", set]);
+    let alone = ["--encoder", "dual", "--out", "alone"];
+    let args = [&["train", "xr-transformer", "--data", "data"][..], &alone].concat();
+    world.xmc(&args).args(SMALL).args(sets.as_flattened()).assert().success();
+
+    let embed = |more: &[&str]| {
+        let mut xmc = world.xmc(&["embed", "--encoder", "alone", "--precision", "f32"]);
+        json(xmc.args(more).write_stdin("whale and coral and tide\n"))["embedding"].clone()
+    };
+    let usual = embed(&[]);
+    assert_eq!(usual.as_array().unwrap().len(), 5);
+    for verb in [&["inspect", "alone"][..], &["predict", "alone"], &["evaluate", "alone", "--data", "data"]] {
+        let shown = stderr(&mut world.xmc(verb), 2);
+        assert!(shown.contains("alone: an encoder, not a model: use it with --encoder"), "{shown}");
+    }
+    assert_eq!(usual, embed(&["--max-len", "6"]));
+    assert_ne!(usual, embed(&["--max-len", "24"]));
+    assert_ne!(usual, embed(&["--pooling", "cls"]));
+    assert_ne!(usual, embed(&["--no-normalize"]));
+}
+
+#[test]
+fn a_pooler_that_the_encoder_has_not_is_trained_or_refused() {
+    let world = world();
+    let pooler = ["--set", "pooling=pooler"];
+    let unchanged = [&pooler[..], &["--set", "do_fine_tune=false"]].concat();
+    let shown = stderr(&mut train(&world, "model", &unchanged), 2);
+    assert!(shown.contains("has no pooler; choose mean or cls"), "{shown}");
+    let output = train(&world, "model", &pooler).assert().success().get_output().clone();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("has no pooler: it begins with random weights"), "{said}");
+    // What was trained has one.
+    let args = ["train", "xr-transformer", "--data", "data", "--encoder", "model", "--out", "next"];
+    world.xmc(&args).args(SMALL).args(unchanged).assert().success();
+}
+
+#[test]
 fn an_encoder_of_dexml_is_a_start() {
     let world = world_with_dexml();
     let args = ["train", "xr-transformer", "--data", "data", "--encoder", "model", "--out", "ours"];

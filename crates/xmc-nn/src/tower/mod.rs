@@ -1,7 +1,7 @@
 //! How does an encoder make embeddings of texts, and how does it learn from their gradients?
 //!
-//! A [`Tower`] is a transformer, pooling (with a layer of its own if asked for), an optional projection and the norm, with all of their parameters in one
-//! run of floats. It reads and writes folders of Hugging Face.
+//! A [`Tower`] is a transformer, pooling (with a layer of its own if asked for), an optional projection and the norm, with
+//! all of their parameters in one run of floats. It reads and writes folders of Hugging Face.
 //!
 //! ```
 //! use xmc_nn::{Batch, Device, Precision, tower::{Tower, TowerConfig}, transformer::Config};
@@ -68,6 +68,8 @@ pub struct Tower {
     params: Vec<f32>,
     transformer: Transformer,
     head: Head,
+    /// Parameters that the opened folder did not have.
+    fresh: Vec<String>,
 }
 
 /// What [`Tower::backward`] needs of a forward pass.
@@ -80,7 +82,7 @@ pub struct Tape {
 
 impl Tower {
     /// Reads `config.json` and `model.safetensors` of a folder. A pooler or a projection that is asked for and not in
-    /// the file begins anew.
+    /// the file begins anew, see [`Tower::fresh`].
     pub fn open(dir: &Path, config: TowerConfig, device: Device, precision: Precision) -> Result<Self> {
         let weights = Weights::open(dir)?;
         let mut tower = Self::empty(Config::open(&dir.join("config.json"))?, config, device, precision)?;
@@ -90,6 +92,7 @@ impl Tower {
         tower.params = vec![0.0; tower.layout.len()];
         let missing = weights.fill(&tower.layout, &mut tower.params, optional)?;
         tower.draw(HEAD_SEED, |name| missing.iter().any(|other| other == name));
+        tower.fresh = missing;
         tower.refresh();
         Ok(tower)
     }
@@ -118,7 +121,7 @@ impl Tower {
         let mut layout = Layout::default();
         let transformer = Transformer::new(transformer, &mut layout, precision);
         let head = Head::new(transformer.config(), config, &mut layout, precision);
-        Ok(Tower { config, device, params: Vec::new(), layout, transformer, head })
+        Ok(Tower { config, device, params: Vec::new(), layout, transformer, head, fresh: Vec::new() })
     }
 
     fn draw(&mut self, seed: u64, wanted: impl Fn(&str) -> bool) {
@@ -161,6 +164,12 @@ impl Tower {
     /// Names and places of all parameters.
     pub fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// Names of the parameters that the opened folder did not have: those of a pooler or of a projection. They begin as
+    /// noise, and embeddings are noise until they have learned.
+    pub fn fresh(&self) -> &[String] {
+        &self.fresh
     }
 
     /// All parameters.

@@ -1,8 +1,10 @@
 //! How does an encoder lie on its own, so that it is used as it was trained?
 //!
-//! As a folder of Hugging Face with two files more: `1_Pooling/config.json`, which sentence-transformers and this program
-//! read, and `tower.json`, which says that this program wrote the folder, all that stands behind the transformer, and the
-//! names of the files.
+//! As a folder of Hugging Face with further files: `1_Pooling/config.json` and `sentence_bert_config.json`, which
+//! sentence-transformers and this program read, and `tower.json`, which says that this program wrote the folder, all that
+//! stands behind the transformer, how much of a text it reads, and the names of the files. `modules.json`, by which
+//! sentence-transformers opens the folder, is not written with a pooler or a projection: that program would look for their
+//! weights elsewhere.
 
 use std::fs;
 use std::io::Write;
@@ -12,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use xmc_data::formats::atomic::write_atomically;
 use xmc_nn::tower::{Pooling, TowerConfig};
+use xmc_nn::transformer::Config;
 
 use super::manifest;
 use super::publish::{is_empty, replace};
@@ -22,6 +25,10 @@ use crate::run::create;
 /// Name of the file that makes a folder one of this program.
 const CARD: &str = "tower.json";
 
+/// Where sentence-transformers keeps how many tokens of a text it reads, and what stands behind the transformer.
+const LENGTH: &str = "sentence_bert_config.json";
+const MODULES: &str = "modules.json";
+
 /// What that file says.
 #[derive(Debug, Serialize, Deserialize)]
 struct Card {
@@ -29,28 +36,59 @@ struct Card {
     version: String,
     /// What stands behind the transformer.
     tower: TowerConfig,
+    /// Tokens of a text that are read, special ones included; not in folders of earlier versions.
+    max_len: Option<usize>,
     /// All other files.
     files: Vec<String>,
 }
 
-/// Describes the encoder in the folder `dir`, whose hidden states have `hidden` values, by the two files.
-pub(crate) fn describe(dir: &Path, tower: TowerConfig, hidden: usize) -> Result<()> {
+/// Describes the encoder in the folder `dir`, whose texts are cut to `max_len` tokens, by these files.
+pub(crate) fn describe(dir: &Path, tower: TowerConfig, max_len: usize) -> Result<()> {
+    let transformer = Config::open(&dir.join("config.json"))?;
+    let (hidden, max_len) = (transformer.hidden, max_len.min(transformer.max_positions()));
     let pooling = dir.join("1_Pooling");
     create(&pooling)?;
     write_json(&pooling.join("config.json"), &pooling_json(tower.pooling, hidden)?)?;
+    write_json(&dir.join(LENGTH), &json!({ "max_seq_length": max_len, "do_lower_case": false }))?;
+    if tower.pooling != Pooling::Pooler && tower.projection.is_none() {
+        write_json(&dir.join(MODULES), &modules_json(tower))?;
+    }
     let mut files = manifest::list(dir)?;
     files.retain(|name| name != CARD);
     files.sort_unstable();
-    let card = Card { version: env!("CARGO_PKG_VERSION").to_owned(), tower, files };
+    let card = Card { version: env!("CARGO_PKG_VERSION").to_owned(), tower, max_len: Some(max_len), files };
     write_json(&dir.join(CARD), &card)
 }
 
-/// What stands behind the transformer of the encoder in `dir`, as far as its files say.
-pub fn stored_tower(dir: &Path) -> Result<Option<TowerConfig>> {
-    match card(dir)? {
-        Some(card) => Ok(Some(card.tower)),
-        None => Ok(stored_pooling(dir)?.map(|pooling| TowerConfig { pooling, ..TowerConfig::default() })),
+/// Whether this program wrote the encoder in `dir`, alone or as part of a model.
+pub fn is_at(dir: &Path) -> bool {
+    dir.join(CARD).is_file()
+}
+
+/// What stands behind the transformer of the encoder in `dir`: what its files say, else what is usual. Pooling is `pooling`
+/// if given, whatever the files say.
+pub fn stored_tower(dir: &Path, pooling: Option<Pooling>) -> Result<TowerConfig> {
+    let (stored, pooling) = match (card(dir)?, pooling) {
+        (Some(card), pooling) => (card.tower, pooling.unwrap_or(card.tower.pooling)),
+        (None, Some(pooling)) => (TowerConfig::default(), pooling),
+        (None, None) => (TowerConfig::default(), stored_pooling(dir)?.unwrap_or_default()),
+    };
+    Ok(TowerConfig { pooling, ..stored })
+}
+
+/// Tokens of a text that the encoder in `dir` reads, if its files say so, in our way or that of sentence-transformers.
+pub fn stored_max_len(dir: &Path) -> Result<Option<usize>> {
+    if let Some(card) = card(dir)? {
+        return Ok(card.max_len);
     }
+    let path = dir.join(LENGTH);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let text = fs::read(&path).map_err(Error::io(&path))?;
+    let json: Value =
+        serde_json::from_slice(&text).map_err(|e| Error::file(&path, format!("not JSON: {e}")))?;
+    Ok(json["max_seq_length"].as_u64().map(|most| most as usize).filter(|&most| most > 2))
 }
 
 /// Refuses a target that exists and is no encoder of this program, or holds more than that.
@@ -110,6 +148,16 @@ fn pooling_json(pooling: Pooling, hidden: usize) -> Result<Value> {
     Ok(json)
 }
 
+/// Modules of sentence-transformers, in their order.
+fn modules_json(tower: TowerConfig) -> Value {
+    let module = |i: usize, path: &str, kind: &str| json!({ "idx": i, "name": i.to_string(), "path": path, "type": format!("sentence_transformers.models.{kind}") });
+    let mut modules = vec![module(0, "", "Transformer"), module(1, "1_Pooling", "Pooling")];
+    if tower.normalize {
+        modules.push(module(2, "2_Normalize", "Normalize"));
+    }
+    modules.into()
+}
+
 fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let json = serde_json::to_vec_pretty(value).map_err(|e| Error::Mismatch(e.to_string()))?;
     Ok(write_atomically(path, |file| file.write_all(&json).map_err(xmc_data::Error::io(path)))?)
@@ -119,21 +167,41 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 mod tests {
     use super::*;
 
+    /// The folder of an encoder of 4 tokens and 8 values, without weights.
+    fn write_config(dir: &Path) {
+        let config = Config { positions: 64, ..Config::bert(4, 8, 1, 2, 16) };
+        fs::write(dir.join("config.json"), config.to_json().to_string()).unwrap();
+    }
+
     #[test]
     fn what_is_described_is_read_back() {
         let tmp = tempfile::tempdir().unwrap();
         let dir = tmp.path();
-        fs::write(dir.join("config.json"), "{}").unwrap();
+        write_config(dir);
         for pooling in [Pooling::Mean, Pooling::Cls, Pooling::Pooler] {
             let tower = TowerConfig { pooling, projection: Some(3), normalize: true };
-            describe(dir, tower, 8).unwrap();
-            assert_eq!(stored_tower(dir).unwrap(), Some(tower));
+            describe(dir, tower, 24).unwrap();
+            assert_eq!(stored_tower(dir, None).unwrap(), tower);
             assert_eq!(stored_pooling(dir).unwrap(), Some(pooling));
+            let other = stored_tower(dir, Some(Pooling::Cls)).unwrap();
+            assert_eq!(other, TowerConfig { pooling: Pooling::Cls, ..tower });
         }
+        assert!(is_at(dir) && !dir.join(MODULES).exists());
+        assert_eq!(stored_max_len(dir).unwrap(), Some(24));
+        // More than the encoder can read is not said.
+        describe(dir, TowerConfig::default(), 8192).unwrap();
+        assert_eq!(stored_max_len(dir).unwrap(), Some(64));
+        let modules: Value = serde_json::from_slice(&fs::read(dir.join(MODULES)).unwrap()).unwrap();
+        let paths: Vec<&str> =
+            modules.as_array().unwrap().iter().map(|m| m["path"].as_str().unwrap()).collect();
+        assert_eq!(paths, ["", "1_Pooling", "2_Normalize"]);
+        // Without our own file, those of sentence-transformers.
         fs::remove_file(dir.join(CARD)).unwrap();
-        assert_eq!(stored_tower(dir).unwrap().map(|tower| tower.projection), Some(None));
+        assert_eq!(stored_tower(dir, None).unwrap(), TowerConfig::default());
+        assert_eq!(stored_max_len(dir).unwrap(), Some(64));
         fs::write(dir.join(CARD), "{}").unwrap();
-        assert!(stored_tower(dir).unwrap_err().to_string().contains("tower.json"));
+        assert!(stored_tower(dir, None).unwrap_err().to_string().contains("tower.json"));
+        assert!(stored_max_len(dir).unwrap_err().to_string().contains("tower.json"));
     }
 
     #[test]
@@ -142,7 +210,8 @@ mod tests {
         let at = |name: &str| tmp.path().join(name);
         for name in ["new", "out"] {
             fs::create_dir(at(name)).unwrap();
-            fs::write(at(name).join("config.json"), name).unwrap();
+            write_config(&at(name));
+            fs::write(at(name).join("vocab.txt"), name).unwrap();
         }
         describe(&at("new"), TowerConfig::default(), 8).unwrap();
         let message = || publish(&at("new"), &at("out"), &at("old")).unwrap_err().to_string();
@@ -152,7 +221,7 @@ mod tests {
         assert!(message().contains("holds `notes`"), "{}", message());
         fs::remove_file(at("out").join("notes")).unwrap();
         publish(&at("new"), &at("out"), &at("old")).unwrap();
-        assert_eq!(fs::read_to_string(at("out").join("config.json")).unwrap(), "new");
+        assert_eq!(fs::read_to_string(at("out").join("vocab.txt")).unwrap(), "new");
         assert!(!at("new").exists() && !at("old").exists());
     }
 }

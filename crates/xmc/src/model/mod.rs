@@ -126,7 +126,9 @@ impl Model {
         if Self::is_at(dir) {
             return Ok(());
         }
-        let problem = if dir.exists() {
+        let problem = if encoder_folder::is_at(dir) {
+            "an encoder, not a model: use it with --encoder, in `xmc embed` or `xmc train`"
+        } else if dir.exists() {
             "not a model folder: it has neither model.json nor the param.json of libpecos"
         } else {
             "no such model folder; `xmc train` makes one"

@@ -30,6 +30,8 @@ fn an_encoder_that_does_not_learn_makes_a_model() {
         "encoder/1_Pooling/config.json",
         "encoder/config.json",
         "encoder/model.safetensors",
+        "encoder/modules.json",
+        "encoder/sentence_bert_config.json",
         "encoder/tokenizer.json",
         "encoder/tower.json",
         "labels",

@@ -11,10 +11,12 @@ use xmc_nn::tokens::Tokens;
 use xmc_nn::transformer::Config;
 
 use super::config::{DexmlConfig, Head};
+use super::model::tower_config;
 use crate::encoder::{check_vocabulary, require_folder};
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::methods::random::{Draws, Purpose};
+use crate::model::encoder_folder;
 use crate::run::Artifact;
 
 /// Token ids of training texts and of label names.
@@ -98,6 +100,27 @@ pub(super) fn check_names(labels: &LabelSet, config: &DexmlConfig, events: &dyn 
     Ok(())
 }
 
+/// Says what the folder of an encoder holds and the settings leave out, if this program wrote it.
+pub(super) fn check_start(encoder: &Path, config: &DexmlConfig, events: &dyn Events) -> Result<()> {
+    if !encoder_folder::is_at(encoder) {
+        return Ok(());
+    }
+    let (stored, asked) = (encoder_folder::stored_tower(encoder, None)?, tower_config(config));
+    let shown = encoder.display();
+    if let Some(values) = stored.projection.filter(|_| asked.projection.is_none()) {
+        events.message(&format!(
+            "{shown}: its projection to {values} values is left out; keep it with projection = {values}"
+        ));
+    }
+    if stored.pooling != asked.pooling {
+        let [was, is] = [stored.pooling, asked.pooling].map(|pooling| format!("{pooling:?}").to_lowercase());
+        events.message(&format!(
+            "{shown}: trained with pooling = \"{was}\", and used here with \"{is}\"; --set pooling={was} keeps it"
+        ));
+    }
+    Ok(())
+}
+
 /// Rows with labels, set apart; ids rise.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Split {
@@ -154,7 +177,10 @@ fn divide(rows: &[u32], texts: &Strings, count: usize) -> (Vec<u32>, Vec<u32>) {
 mod tests {
     use std::sync::Mutex;
 
+    use xmc_nn::tower::{Pooling, TowerConfig};
+
     use super::*;
+    use crate::encoder::PoolingKind;
 
     #[derive(Default)]
     struct Messages(Mutex<Vec<String>>);
@@ -196,6 +222,26 @@ mod tests {
         // One text for all: nothing can be set apart.
         let same = Strings::new((0..rows).map(|_| "text"));
         assert!(Split::new(&y, &same, &config, 1).unwrap().validate.is_empty());
+    }
+
+    #[test]
+    fn what_training_leaves_out_of_an_encoder_is_said() {
+        let tmp = tempfile::tempdir().unwrap();
+        let transformer = Config::bert(4, 8, 1, 2, 16).to_json().to_string();
+        std::fs::write(tmp.path().join("config.json"), transformer).unwrap();
+        let said = |config: &DexmlConfig| {
+            let messages = Messages::default();
+            check_start(tmp.path(), config, &messages).unwrap();
+            messages.0.into_inner().unwrap().join("; ")
+        };
+        assert_eq!(said(&DexmlConfig::default()), "");
+        let tower = TowerConfig { pooling: Pooling::Cls, projection: Some(3), normalize: true };
+        encoder_folder::describe(tmp.path(), tower, 24).unwrap();
+        let both = said(&DexmlConfig::default());
+        assert!(both.contains("projection to 3 values is left out"), "{both}");
+        assert!(both.contains("pooling = \"cls\", and used here with \"mean\""), "{both}");
+        let same = DexmlConfig { projection: Some(3), pooling: PoolingKind::Cls, ..DexmlConfig::default() };
+        assert_eq!(said(&same), "");
     }
 
     #[test]

@@ -39,7 +39,7 @@ use crate::model::Model;
 use crate::model::finish::{Finished, finish, take};
 use crate::model::publish::refuse_foreign;
 use crate::run::{Artifact, Identity, Run, remove};
-use inputs::{Split, TokenSets, check_names, required};
+use inputs::{Split, TokenSets, check_names, check_start, required};
 use trained::{CURVES, Vectors};
 
 /// Learns from the training rows of `data` and writes a model folder.
@@ -52,6 +52,7 @@ pub fn train(
     refuse_foreign(&options.out)?;
     let (encoder, texts) = required(data, config)?;
     check_names(&data.labels, config, events)?;
+    check_start(encoder, config, events)?;
     let identity = identity(data, config, options.seed)?;
     let mut run = Run::start(&options.out, &resumable(&identity), options.resume, events)?;
 

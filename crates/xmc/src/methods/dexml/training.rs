@@ -28,6 +28,7 @@ use super::mining::{self, Shortlist};
 use super::negatives::Sampler;
 use super::trained::{Trained, open_tower};
 use super::validation::Validation;
+use crate::encoder::fresh_pooler;
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::methods::TrainOptions;
@@ -101,8 +102,11 @@ pub(super) fn fit(task: &Task<'_>, encoder: &Path, unfinished: &Path) -> Result<
 
 impl<'a> Training<'a> {
     fn begin(task: Task<'a>, encoder: &Path, unfinished: &Path) -> Result<Self> {
-        let Task { data, config, tokens, split, options, .. } = task;
+        let Task { data, config, tokens, split, options, events } = task;
         let tower = open_tower(encoder, config, options.device)?;
+        if let Some(note) = fresh_pooler(encoder, &tower) {
+            events.message(&note);
+        }
         let mut learner = Learner::new(tower, config, tokens, data.labels.len(), task.steps(), options.seed);
         let checkpoints = Checkpoints::new(unfinished, config.checkpoint_minutes);
         let progress: Progress = checkpoints.restore(|saved| learner.restore(saved))?.unwrap_or_default();

@@ -21,6 +21,7 @@ use xmc_nn::transformer::Config;
 use super::config::{Bootstrap, XrTransformerConfig};
 use super::plan::{Level, plan};
 use super::start::Start;
+use crate::encoder::fresh_pooler;
 use crate::error::Result;
 use crate::events::Events;
 use crate::memory;
@@ -100,6 +101,9 @@ impl<'a> Ahead<'a> {
         let rows: Vec<u32> = (0..tokens.len().min(training.batch_size) as u32).collect();
         let precision = self.config.precision.resolve();
         let tower = Tower::open(&self.start.dir, self.start.tower, self.options.device, precision)?;
+        if let Some(note) = fresh_pooler(&self.start.dir, &tower) {
+            self.events.message(&note);
+        }
         let seconds = seconds_per_token(&tower, tokens, &rows, training.tokens_per_batch)?;
         let steps: Vec<u64> =
             levels.iter().map(|level| level.steps(tokens.len(), training.batch_size)).collect();

@@ -103,7 +103,7 @@ pub fn train(
         }
     };
     if config.only_encoder {
-        return write::encoder(run, &encoder, &start, &options.out);
+        return write::encoder(run, (&encoder, &start), config, &options.out);
     }
 
     // Embeddings [n, h] of length 1 beside the sparse features.
@@ -134,7 +134,7 @@ pub fn train(
     let metrics = measure(&model, data, options)?;
     let (identity, out) = (&identity, options.out.as_path());
     let finished = Finished { data, identity, features, metrics: metrics.as_ref(), out };
-    let manifest = write::model(&run, &finished, (&encoder, &start), reads_words, config.trees)?;
+    let manifest = write::model(&run, &finished, (&encoder, &start), config, reads_words)?;
     Ok(Summary { stages: run.succeed()?, model_bytes: manifest.bytes(), metrics, only_encoder: false })
 }
 

@@ -54,7 +54,7 @@ impl XrTransformer {
         options: OpenOptions,
     ) -> Result<Self> {
         let folder = dir.join(ENCODER);
-        let tower = TowerConfig { normalize: true, ..stored_tower(&folder)?.unwrap_or_default() };
+        let tower = TowerConfig { normalize: true, ..stored_tower(&folder, None)? };
         let encoder = Encoder::open(&folder, tower, config.max_len, options.device, options.precision)?;
         let linear = XrLinear::open(dir, &config.linear(), vectorizer, encoder.dim())?;
         XrTransformer::new(encoder, linear)
@@ -90,6 +90,16 @@ impl XrTransformer {
             all.append(&self.linear.predict_beside(&block, &dense, options)?);
         }
         Ok(all)
+    }
+
+    /// The best labels of a text whose embedding `dense [h]` is known, best first.
+    pub fn predict_beside(
+        &self,
+        text: &str,
+        dense: &[f32],
+        options: PredictOptions,
+    ) -> Result<Vec<(u32, f32)>> {
+        Ok(self.linear.session(options).text_beside(text, dense)?.to_vec())
     }
 
     /// Answers single texts one after the other, in this thread.

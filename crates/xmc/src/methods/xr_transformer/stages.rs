@@ -11,7 +11,7 @@ use xmc_nn::transformer::Config;
 use xmc_nn::{Device, Precision};
 
 use super::start::Start;
-use crate::encoder::{Encoder, check_vocabulary, save_folder};
+use crate::encoder::{Encoder, check_vocabulary, require_trained, save_folder};
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::methods::dexml::ENCODER;
@@ -51,6 +51,7 @@ impl<'a> Unchanged<'a> {
     pub(super) fn open(start: &'a Start, device: Device) -> Result<Self> {
         // The precision does not matter: nothing is computed.
         let tower = Tower::open(&start.dir, start.tower, device, Precision::F32)?;
+        require_trained(&start.dir, &tower)?;
         Ok(Unchanged::Now(Box::new(tower), &start.dir))
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use xmc_data::Strings;
 use xmc_data::dataset::Dataset;
-use xmc_nn::tower::TowerConfig;
+use xmc_nn::tower::{Pooling, TowerConfig};
 
 use super::config::XrTransformerConfig;
 use crate::config::Settings;
@@ -31,14 +31,14 @@ impl Start {
     /// Finds the encoder that the settings name.
     pub(super) fn find(config: &XrTransformerConfig) -> Result<Self> {
         let named = config.encoder.as_deref().ok_or_else(unset)?;
+        let pooling = config.pooling.map(Into::into);
         let (dir, stored) = if named.join(manifest::NAME).is_file() {
-            of_model(named)?
+            of_model(named, pooling)?
         } else {
             require_folder(named)?;
-            (named.to_owned(), stored_tower(named)?.unwrap_or_default())
+            (named.to_owned(), stored_tower(named, pooling)?)
         };
-        let pooling = config.pooling.map_or(stored.pooling, Into::into);
-        Ok(Start { dir, tower: TowerConfig { pooling, normalize: false, ..stored } })
+        Ok(Start { dir, tower: TowerConfig { normalize: false, ..stored } })
     }
 
     /// The same for embeddings that stand beside sparse features: they have length 1.
@@ -48,12 +48,15 @@ impl Start {
 }
 
 /// The encoder of the model in the folder `dir`.
-fn of_model(dir: &Path) -> Result<(PathBuf, TowerConfig)> {
+fn of_model(dir: &Path, pooling: Option<Pooling>) -> Result<(PathBuf, TowerConfig)> {
     let manifest = Manifest::open(dir)?;
     let encoder = dir.join(ENCODER);
     let tower = match manifest.method.as_str() {
-        DexmlConfig::METHOD => tower_config(&settings(dir, &manifest)?),
-        XrTransformerConfig::METHOD => stored_tower(&encoder)?.unwrap_or_default(),
+        DexmlConfig::METHOD => {
+            let stored = tower_config(&settings(dir, &manifest)?);
+            TowerConfig { pooling: pooling.unwrap_or(stored.pooling), ..stored }
+        }
+        XrTransformerConfig::METHOD => stored_tower(&encoder, pooling)?,
         other => return Err(Error::file(dir, format!("a model of {other} has no encoder to begin with"))),
     };
     require_folder(&encoder)?;

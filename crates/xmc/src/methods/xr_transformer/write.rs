@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use xmc_nn::transformer::Config;
-
+use super::config::XrTransformerConfig;
 use super::start::Start;
 use crate::error::Result;
 use crate::methods::Summary;
@@ -20,27 +19,32 @@ pub(super) fn model(
     run: &Run,
     finished: &Finished<'_>,
     (encoder, start): (&Path, &Start),
+    config: &XrTransformerConfig,
     vectorizer: bool,
-    trees: usize,
 ) -> Result<Manifest> {
     finish(run, finished, |dir| {
-        described(encoder, start, &dir.join(ENCODER))?;
-        parts(run, vectorizer, trees, dir)
+        described(encoder, start, config, &dir.join(ENCODER))?;
+        parts(run, vectorizer, config.trees, dir)
     })
 }
 
 /// Publishes the encoder in the folder `encoder` alone, and ends the run.
-pub(super) fn encoder(run: Run, encoder: &Path, start: &Start, out: &Path) -> Result<Summary> {
+pub(super) fn encoder(
+    run: Run,
+    (encoder, start): (&Path, &Start),
+    config: &XrTransformerConfig,
+    out: &Path,
+) -> Result<Summary> {
     let scratch = run.scratch("published")?;
     let dir = scratch.join(ENCODER);
-    described(encoder, start, &dir)?;
+    described(encoder, start, config, &dir)?;
     let model_bytes = bytes(&dir)?;
     publish(&dir, out, &run.stage_dir("old"))?;
     Ok(Summary { stages: run.succeed()?, model_bytes, metrics: None, only_encoder: true })
 }
 
 /// Takes the files of an encoder to the new folder `dir`, and says there how it is used.
-fn described(encoder: &Path, start: &Start, dir: &Path) -> Result<()> {
+fn described(encoder: &Path, start: &Start, config: &XrTransformerConfig, dir: &Path) -> Result<()> {
     take(encoder, dir)?;
-    describe(dir, start.normalized(), Config::open(&dir.join("config.json"))?.hidden)
+    describe(dir, start.normalized(), config.max_len)
 }

@@ -9,8 +9,7 @@
 //! and the margins of a path become its score, step by step (see [`PostProcessor`]). The contribution of a feature is
 //! its term of that sum: weight times value, where the value is the tf-idf of a word in the text and the weight is what
 //! the node's ranker learned. Above 0 it speaks for the node, below 0 against it. What the values of an embedding add is
-//! one number, as they mean nothing one by one. Bias, embedding and all contributions sum to the margin exactly, up to
-//! rounding.
+//! one number, as they mean nothing one by one. Bias, embedding and all contributions sum to the margin, up to rounding.
 //!
 //! A model of several trees has as many paths for a label; those of its first tree are shown, the score is that of the
 //! whole model.
@@ -61,7 +60,7 @@ pub struct LabelExplanation {
 pub struct Step {
     /// Level of the node: 1 below the root.
     pub level: usize,
-    /// The node, from 0.
+    /// The node, from 1 to `nodes`.
     pub node: u32,
     /// Nodes of its level.
     pub nodes: usize,
@@ -109,10 +108,17 @@ pub fn explain(model: &Model, text: &str, options: &ExplainOptions) -> Result<Ex
         };
         return Err(Error::Mismatch(problem.to_owned()));
     };
-    let best = model.session(options.predict).text(text)?.to_vec();
-    let dense = match model.xr_transformer() {
-        Some(method) => method.encoder().embed_one(text)?.into_host(),
-        None => Vec::new(),
+    if !model.reads_texts() {
+        let problem =
+            "the model was trained on given features: it knows no words, and its labels cannot be explained";
+        return Err(Error::Mismatch(problem.to_owned()));
+    }
+    let (best, dense) = match model.xr_transformer() {
+        Some(method) => {
+            let dense = method.encoder().embed_one(text)?.into_host();
+            (method.predict_beside(text, &dense, options.predict)?, dense)
+        }
+        None => (model.session(options.predict).text(text)?.to_vec(), Vec::new()),
     };
     let mut scratch = Scratch::default();
     let sparse = match trees.vectorizer() {
@@ -160,11 +166,12 @@ impl Names<'_> {
             |(feature, contribution): (u32, f32)| Term { term: self.term(feature), feature, contribution };
         Step {
             level: step.level,
-            node: step.node,
+            node: step.node + 1,
             nodes: tree.width(step.level),
             labels: tree.leaves(step.level, step.node as usize).len(),
             such_as: examples.into_iter().map(|id| self.label(id)).collect(),
-            words: step.margin - step.bias - step.dense,
+            // Not the margin without the rest, which is what rounding makes of nothing; nor -0, the sum of no terms.
+            words: step.terms.iter().map(|&(_, contribution)| contribution).sum::<f32>() + 0.0,
             embedding: (model.features().1 > 0).then_some(step.dense),
             bias: step.bias,
             margin: step.margin,

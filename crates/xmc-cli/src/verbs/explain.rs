@@ -88,7 +88,7 @@ fn path(label: &LabelExplanation) -> String {
             if is_label { label.label.clone() } else { listed(&step.such_as, step.labels, EXAMPLES_WIDTH) };
         let mut row = vec![
             step.level.to_string(),
-            format!("{} of {}", step.node + 1, step.nodes),
+            format!("{} of {}", step.node, step.nodes),
             step.labels.to_string(),
             names,
             signed(step.words),

@@ -24,6 +24,8 @@ pub(crate) fn sums_hold(explanation: &Value) {
             let words: f64 = terms.iter().map(|term| number(&term["contribution"])).sum();
             let embedding = step["embedding"].as_f64().unwrap_or(0.0);
             assert!((words - number(&step["words"])).abs() < 1e-4, "{step}");
+            let (node, nodes) = (step["node"].as_u64().unwrap(), step["nodes"].as_u64().unwrap());
+            assert!((1..=nodes).contains(&node), "{step}");
             let sum = words + embedding + number(&step["bias"]);
             assert!((sum - number(&step["margin"])).abs() < 1e-4, "{step}");
         }
@@ -36,6 +38,17 @@ fn the_words_that_carry_a_label_are_named_with_their_shares() {
     let world = World::with_model();
     let found = explained(&world, "whale and coral report", &["-k", "2"]);
     sums_hold(&found);
+    // Tables and programs count nodes alike.
+    let step = &found["labels"][0]["path"][1];
+    let table = stdout(&mut world.xmc(&["explain", "model", "whale and coral report", "-k", "1"]));
+    assert!(table.contains(&format!(" {} of {} ", step["node"], step["nodes"])), "{table}");
+    // One word alone is all that words say.
+    let alone = explained(&world, "whale", &["-k", "1"]);
+    for step in alone["labels"][0]["path"].as_array().unwrap() {
+        if let [term] = step["terms"].as_array().unwrap().as_slice() {
+            assert_eq!(step["words"], term["contribution"]);
+        }
+    }
     let labels = found["labels"].as_array().unwrap();
     assert_eq!((labels.len(), &labels[0]["label"], &found["trees"]), (2, &"sea life".into(), &1.into()));
     let last = &labels[0]["path"][1];
@@ -81,6 +94,9 @@ fn a_text_of_unknown_words_still_has_a_path() {
     let world = World::with_model();
     let shown = stdout(&mut world.xmc(&["explain", "model", "zzz", "-k", "1"]));
     assert!(shown.contains("no word of the text is known to the rankers"), "{shown}");
+    assert!(shown.contains("+0.000") && !shown.contains("-0.000"), "{shown}");
+    let step = &explained(&world, "zzz", &["-k", "1"])["labels"][0]["path"][0];
+    assert_eq!(step["words"].to_string(), "0.0");
     sums_hold(&explained(&world, "", &[]));
 }
 
@@ -129,6 +145,10 @@ fn models_that_cannot_be_explained_say_why() {
     assert!(shown.contains("model: only models with label trees can be explained"), "{shown}");
     let shown = stderr(&mut world.xmc(&["explain", "nowhere", "whale"]), 2);
     assert!(shown.contains("nowhere: no such model folder"), "{shown}");
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../xmc-linear/tests/golden/pecos/default");
+    let shown = stderr(&mut world.xmc(&["explain", golden, "whale"]), 2);
+    assert!(shown.contains("trained on given features: it knows no words"), "{shown}");
+    assert!(!shown.contains("npz"), "{shown}");
     let shown = stderr(&mut world.xmc(&["explain", "model"]), 2);
     assert!(shown.contains("<TEXT>"), "{shown}");
 }

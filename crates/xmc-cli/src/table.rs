@@ -80,6 +80,11 @@ pub(crate) fn listed(names: &[String], all: usize, width: usize) -> String {
     text
 }
 
+/// `1 label`, `2 labels`.
+pub(crate) fn counted(n: usize, thing: &str) -> String {
+    format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

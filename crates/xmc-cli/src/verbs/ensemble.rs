@@ -8,6 +8,7 @@ use xmc_data::topk::ensemble::EnsembleRule;
 use crate::Outcome;
 use crate::args::{Ensemble, Rule};
 use crate::progress::Terminal;
+use crate::table::counted;
 
 pub(crate) fn run(verb: &Ensemble, quiet: bool) -> Result<Outcome> {
     let rule = match verb.combine {
@@ -18,8 +19,10 @@ pub(crate) fn run(verb: &Ensemble, quiet: bool) -> Result<Outcome> {
         Rule::RoundRobin => EnsembleRule::RoundRobin,
     };
     let manifest = ensemble(&verb.models, rule, &verb.out)?;
-    let (out, members) = (verb.out.display(), verb.models.len());
+    let out = verb.out.display();
+    let members = counted(verb.models.len(), "member");
+    let labels = counted(manifest.data.labels, "label");
     let size = memory::show(manifest.bytes());
-    Terminal::new(quiet).say(&format!("{out}: {members} members, {} labels, {size}", manifest.data.labels));
+    Terminal::new(quiet).say(&format!("{out}: {members}, {labels}, {size}"));
     Ok(Outcome::Done)
 }

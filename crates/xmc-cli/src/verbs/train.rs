@@ -63,11 +63,13 @@ pub(crate) fn run(verb: &Train, quiet: bool) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Options that only an encoder has a use for.
+/// Options that only methods with an encoder have.
 fn refuse_encoder(verb: &Train) -> Result<()> {
-    for (option, given) in [("--encoder", verb.encoder.is_some()), ("--preset", verb.preset.is_some())] {
+    let options =
+        [("--encoder", verb.encoder.is_some(), "encoder"), ("--preset", verb.preset.is_some(), "presets")];
+    for (option, given, what) in options {
         if given {
-            bail!("{option}: xr-linear has no encoder; did you mean `xmc train xr-transformer` or `dexml`?");
+            bail!("{option}: xr-linear has no {what}; did you mean `xmc train xr-transformer` or `dexml`?");
         }
     }
     Ok(())

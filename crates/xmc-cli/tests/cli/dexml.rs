@@ -312,4 +312,7 @@ fn a_training_without_an_encoder_says_how_to_get_one() {
     let args = ["train", "xr-linear", "--data", "data", "--out", "m", "--encoder", "encoder"];
     let shown = stderr(&mut world.xmc(&args), 2);
     assert!(shown.contains("--encoder: xr-linear has no encoder"), "{shown}");
+    let args = ["train", "xr-linear", "--data", "data", "--out", "x", "--preset", "laptop"];
+    let shown = stderr(&mut world.xmc(&args), 2);
+    assert!(shown.contains("--preset: xr-linear has no presets"), "{shown}");
 }

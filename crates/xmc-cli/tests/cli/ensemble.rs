@@ -37,6 +37,8 @@ fn the_scores_of_the_members_become_one() {
         let mean = f64::midpoint(of(&a, label), of(&b, label));
         assert!((mean - score).abs() < 1e-6, "{label}: {score}, expected {mean}");
     }
+    let made = world.xmc(&["ensemble", "a", "--out", "one"]).assert().success().get_output().clone();
+    assert!(String::from_utf8(made.stderr).unwrap().starts_with("one: 1 member, 6 labels, "));
     // The members are copies.
     std::fs::remove_dir_all(world.path("a")).unwrap();
     assert_eq!(scores(&world, "both"), both);

@@ -17,7 +17,7 @@ use xmc::methods::xr_linear::XrLinear;
 use xmc_data::{LabelId, LabelSet};
 use xmc_linear::TreeModel;
 
-use crate::table::{Align, Table, listed};
+use crate::table::{Align, Table, counted, listed};
 
 /// Labels that stand for a node.
 const EXAMPLES: usize = 4;
@@ -137,7 +137,7 @@ impl Drawing<'_> {
         if t == tree.depth() {
             let _ = writeln!(text, "{}", listed(&self.examples(t, node), 1, room));
         } else {
-            let count = format!("{below} label{}   ", if below == 1 { "" } else { "s" });
+            let count = format!("{}   ", counted(below, "label"));
             let names = listed(&self.examples(t, node), below, room.saturating_sub(count.len()));
             let _ = writeln!(text, "{}", format!("{count}{names}").trim_end());
         }

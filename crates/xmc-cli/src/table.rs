@@ -54,8 +54,8 @@ fn push_line(text: &mut String, row: &[String], widths: &[usize], aligns: &[Alig
     text.push('\n');
 }
 
-/// As many of the names as fit `width` columns, and an ellipsis if there are more of them in `all`. A name that alone is
-/// too long is cut.
+/// As many of the names as fit `width` columns, and an ellipsis if there are more of them in `all`. A name that alone
+/// is too long is cut.
 pub(crate) fn listed(names: &[String], all: usize, width: usize) -> String {
     let mut text = String::new();
     let mut shown = 0;

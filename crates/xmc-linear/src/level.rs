@@ -22,8 +22,8 @@ pub struct LevelInput<'a> {
     pub x: &'a Features,
     /// `[n, children]`, in the order of nodes: what is not zero is a positive.
     pub targets: &'a Csr,
-    /// `[n, parents]`: a row trains the children of every parent that it has an entry for, whatever its value; positives
-    /// train their own node in any case. `None`: there is one parent, and all rows train its children.
+    /// `[n, parents]`: a row trains the children of every parent that it has an entry for, whatever its value;
+    /// positives train their own node in any case. `None`: there is one parent, and all rows train its children.
     pub matching: Option<&'a Csr>,
     /// Costs of the positives, with the pattern of `targets`; `None` for 1.
     pub relevance: Option<&'a Csr>,
@@ -185,8 +185,8 @@ impl LevelModel {
         scratch.margins(self.view(), parent, query)
     }
 
-    /// `[children, d_dense + 1]`: for every node its weights of the dense features, then what the constant feature adds. A
-    /// row without sparse features has the margin w . x + that.
+    /// `[children, d_dense + 1]`: for every node its weights of the dense features, then what the constant feature
+    /// adds. A row without sparse features has the margin w . x + that.
     pub fn dense_weights(&self) -> Vec<f32> {
         let width = self.dense_features + 1;
         let mut weights = vec![0.0; self.level.bias.len() * width];

@@ -4,8 +4,8 @@
 //! cargo bench -p xmc-nn --bench active -- [--texts 32] [--labels 1024] [--active 1024] [--group 16] [--dim 384]
 //!     [--criterion squared-hinge|cross-entropy] [--threads N] [--repeat 9]
 //! ```
-//! Active labels of a text are whole groups of siblings, drawn anew for each text. Prints one line of JSON: median and smallest milliseconds, and
-//! GFLOP/s of the 6 b A h operations (fewer are made where a hinge finds margins right).
+//! Active labels of a text are whole groups of siblings, drawn anew for each text. Prints one line of JSON: median and
+//! smallest milliseconds, and GFLOP/s of the 6 b A h operations (fewer are made where a hinge finds margins right).
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program for the command line")]
 
 use std::time::Instant;

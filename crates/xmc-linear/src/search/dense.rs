@@ -1,8 +1,8 @@
 //! The dense part of a product: every dense feature adds its row of weights to the margins of all children.
 //!
-//! A margin takes its features one after the other, so its bits are the same at any width of vectors; four features at a
-//! time only spare three of four trips of the margins to memory and back. The loops are compiled once for each instruction
-//! set and chosen at run time: widening sixteen f16 weights costs as many instructions as widening four.
+//! A margin takes its features one after the other, so its bits are the same at any width of vectors; four features at
+//! a time only spare three of four trips of the margins to memory and back. The loops are compiled once for each
+//! instruction set and chosen at run time: widening sixteen f16 weights costs as many instructions as widening four.
 
 use crate::store::widen;
 

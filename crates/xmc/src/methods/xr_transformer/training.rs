@@ -136,8 +136,9 @@ impl<'a> Training<'a> {
             rows => format!("; {rows} rows keep {} of them in a step", config.max_active),
         };
         events.message(&format!(
-            "level {t}: {nodes} nodes; {mean:.1} active for a row, {most} at most{sampled}; {} steps of {} of {} rows",
+            "level {t}: {nodes} nodes; {mean:.1} active for a row, {most} at most{sampled}; {} step{} of {} of {} rows",
             self.steps,
+            if self.steps == 1 { "" } else { "s" },
             config.batch_size.min(rows.len()),
             rows.len(),
         ));

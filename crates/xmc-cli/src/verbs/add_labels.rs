@@ -8,6 +8,7 @@ use xmc_data::formats::lines;
 use crate::Outcome;
 use crate::args::AddLabels;
 use crate::progress::Terminal;
+use crate::table::counted;
 
 pub(crate) fn run(verb: &AddLabels, quiet: bool) -> Result<Outcome> {
     let terminal = Terminal::new(quiet);
@@ -23,6 +24,6 @@ pub(crate) fn run(verb: &AddLabels, quiet: bool) -> Result<Outcome> {
         _ => Error::new(problem),
     })?;
     let left_out = if known > 0 { format!(", {known} left out that it has already") } else { String::new() };
-    terminal.say(&format!("{}: {added} labels added{left_out}; {labels} in all", out.display()));
+    terminal.say(&format!("{}: {} added{left_out}; {labels} in all", out.display(), counted(added, "label")));
     Ok(Outcome::Done)
 }

@@ -12,7 +12,7 @@ use xmc_data::metrics::Report;
 use crate::Outcome;
 use crate::args::{Evaluate, Split};
 use crate::progress::complain;
-use crate::table::{Align, Table};
+use crate::table::{Align, Table, counted};
 
 /// Cuts of the report, and resamples behind its confidence intervals.
 const CUTS: [usize; 5] = [1, 3, 5, 10, 100];
@@ -84,7 +84,10 @@ fn show(report: &Report) -> String {
     if let Some(unknown) = report.unknown_labels {
         let _ = writeln!(
             text,
-            "{unknown} labels of the data are unknown to the model, which cannot predict them"
+            "{} of the data {} unknown to the model, which cannot predict {}",
+            counted(unknown as usize, "label"),
+            if unknown == 1 { "is" } else { "are" },
+            if unknown == 1 { "it" } else { "them" },
         );
     }
     text

@@ -119,7 +119,7 @@ fn labels_that_the_model_lacks_are_counted_and_missed() {
     assert_eq!((&found["unknown_labels"], &found["labels"]), (&Value::from(1), &Value::from(7)));
     assert!(found["R@100"].as_f64().unwrap() < report(&world, "data")["R@100"].as_f64().unwrap());
     let tables = stdout(&mut world.xmc(&["evaluate", "model", "--data", "other"]));
-    assert!(tables.contains("1 labels of the data are unknown to the model"), "{tables}");
+    assert!(tables.contains("1 label of the data is unknown to the model"), "{tables}");
 }
 
 #[test]

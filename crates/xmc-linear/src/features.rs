@@ -3,18 +3,22 @@
 //! The two parts are one feature space: ids `0..sparse.cols()` are sparse, the dense columns follow. XR-Transformer
 //! ranks on `[tf-idf | embedding]`; keeping the embedding dense halves its bytes and lets products vectorise.
 
+use std::sync::Arc;
+
 use xmc_data::{Csr, Dense, Error, Result};
 
-/// Sparse features `[n, d_sparse]` with an optional dense block `[n, d_dense]` to their right.
+/// Sparse features `[n, d_sparse]` with an optional dense block `[n, d_dense]` to their right. The sparse ones are shared:
+/// a clone, or the same rows with another dense block, does not copy them.
 #[derive(Clone, Debug)]
 pub struct Features {
-    sparse: Csr,
+    sparse: Arc<Csr>,
     dense: Option<Dense>,
 }
 
 impl Features {
     /// Puts the two parts side by side.
-    pub fn new(sparse: Csr, dense: Option<Dense>) -> Result<Self> {
+    pub fn new(sparse: impl Into<Arc<Csr>>, dense: Option<Dense>) -> Result<Self> {
+        let sparse = sparse.into();
         if let Some(dense) = &dense
             && dense.rows() != sparse.rows()
         {
@@ -44,6 +48,11 @@ impl Features {
         &self.sparse
     }
 
+    /// The same sparse part with `dense` beside it, in place of what stands there.
+    pub fn beside(&self, dense: Dense) -> Result<Self> {
+        Features::new(Arc::clone(&self.sparse), Some(dense))
+    }
+
     /// The dense part.
     pub fn dense(&self) -> Option<&Dense> {
         self.dense.as_ref()
@@ -51,7 +60,7 @@ impl Features {
 
     /// The two parts themselves.
     pub fn into_parts(self) -> (Csr, Option<Dense>) {
-        (self.sparse, self.dense)
+        (Arc::unwrap_or_clone(self.sparse), self.dense)
     }
 
     /// Dense part of row `i`; empty without one.
@@ -62,6 +71,20 @@ impl Features {
 
 impl From<Csr> for Features {
     fn from(sparse: Csr) -> Self {
-        Features { sparse, dense: None }
+        Features { sparse: Arc::new(sparse), dense: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_dense_block_stands_beside_the_same_sparse_rows() {
+        let x = Features::from(Csr::empty(2, 3));
+        let both = x.beside(Dense::new(2, 1, vec![0.5, 2.0]).unwrap()).unwrap();
+        assert!(std::ptr::eq(x.sparse(), both.sparse()));
+        assert_eq!((both.cols(), both.dense_row(1)), (4, &[2.0][..]));
+        assert!(x.beside(Dense::new(1, 1, vec![0.5]).unwrap()).is_err());
     }
 }

@@ -114,6 +114,11 @@ impl Tree {
         self.offsets.get(t).map_or(self.labels.len(), |level| level.len() - 1)
     }
 
+    /// Nodes of every level below the root.
+    pub fn widths(&self) -> Vec<usize> {
+        (1..=self.depth()).map(|t| self.width(t)).collect()
+    }
+
     /// Child offsets of level `t < depth()`: `[width(t) + 1]`.
     pub fn offsets(&self, t: usize) -> &[u32] {
         &self.offsets[t]

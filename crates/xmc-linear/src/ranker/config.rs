@@ -113,7 +113,7 @@ impl Default for RankerConfig {
 }
 
 impl RankerConfig {
-    /// Refuses values that have no meaning; per-level lists are checked against the tree by [`train`](super::train).
+    /// Refuses values that have no meaning; per-level lists are checked by [`RankerConfig::check_levels`].
     pub fn check(&self) -> Result<()> {
         let above_zero =
             |key, values: &[f32]| check_each(key, values, "a number above 0", |v| v > 0.0 && v.is_finite());
@@ -133,6 +133,19 @@ impl RankerConfig {
             }
         }
         Ok(())
+    }
+
+    /// Refuses lists that do not have one value for each of `depth` levels. `None`: how deep the tree will be is not known
+    /// yet, and no list is certain to fit.
+    pub fn check_levels(&self, depth: Option<usize>) -> Result<()> {
+        let checked = self.level(0, depth.unwrap_or(usize::MAX)).map(drop);
+        checked.map_err(|e| match e {
+            Error::Config { key, value, .. } if depth.is_none() => {
+                let expected = "one value, because an unbalanced tree is as deep as its labels make it";
+                Error::Config { key, value, expected: expected.to_owned() }
+            }
+            other => other,
+        })
     }
 
     /// Everything that differs by level, with list lengths checked.

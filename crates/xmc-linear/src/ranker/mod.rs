@@ -50,7 +50,7 @@ impl TrainInput<'_> {
 }
 
 /// Refuses relevances that stand elsewhere than the positives, or below 0.
-pub(crate) fn check_relevance(relevance: &Csr, positives: &Csr) -> Result<()> {
+pub fn check_relevance(relevance: &Csr, positives: &Csr) -> Result<()> {
     if relevance.indptr() != positives.indptr() || relevance.indices() != positives.indices() {
         return Err(Error::Shape("relevance: its entries must be those of the labels".to_owned()));
     }

@@ -114,6 +114,17 @@ impl<'a> Learner<'a> {
         Ok((loss, head, tokens))
     }
 
+    /// Whether encoder and head hold finite numbers, and make such of some of `rows`.
+    pub(super) fn is_finite(&self, rows: &[u32]) -> Result<bool> {
+        let finite = |values: &[f32]| values.iter().all(|v| v.is_finite());
+        if !finite(self.tower.params()) || !finite(self.head.weights()) {
+            return Ok(false);
+        }
+        let mut groups = tokens::by_budget(self.tokens, rows, self.config.tokens_per_batch).into_iter();
+        let Some(group) = groups.next() else { return Ok(true) };
+        Ok(finite(&self.tower.embed(&self.tokens.batch(&group))?.into_host()))
+    }
+
     /// The encoder, and the weights of the head `[L_t, h + 1]`.
     pub(super) fn into_parts(mut self) -> Result<(Tower, Vec<f32>)> {
         self.head.settle()?;

@@ -72,8 +72,8 @@ impl Above {
 pub(super) enum Matched {
     /// Made just now.
     Now {
-        /// `[n, h]`
-        embeddings: Dense,
+        /// `[n, h]`, if the next head begins with them.
+        embeddings: Option<Dense>,
         /// `[n, L_t]`
         shortlist: Option<Csr>,
     },
@@ -95,20 +95,20 @@ impl Matched {
         drop(tower);
         let wanted = task.level.shortlist;
         let shortlist = wanted.then(|| shortlist(task, trained, &embeddings)).transpose()?;
-        Ok(Matched::Now { embeddings, shortlist })
+        Ok(Matched::Now { embeddings: task.level.embeddings.then_some(embeddings), shortlist })
     }
 }
 
 impl Artifact for Matched {
     fn save(&self, dir: &Path) -> Result<()> {
         let Matched::Now { embeddings, shortlist } = self else { return Ok(()) };
-        write_dense(&dir.join(EMBEDDINGS), embeddings)?;
+        embeddings.iter().try_for_each(|x| write_dense(&dir.join(EMBEDDINGS), x))?;
         Ok(shortlist.iter().try_for_each(|found| npz::write(&dir.join(SHORTLIST), found))?)
     }
 
     fn load(dir: &Path) -> Result<Self> {
-        let needed = dir.join(EMBEDDINGS);
-        if needed.is_file() { Ok(Matched::Earlier) } else { Err(Error::file(&needed, "missing")) }
+        let found = [EMBEDDINGS, SHORTLIST].iter().any(|name| dir.join(name).is_file());
+        if found { Ok(Matched::Earlier) } else { Err(Error::file(dir, "neither embeddings nor a shortlist")) }
     }
 }
 
@@ -163,10 +163,13 @@ fn rankers(task: &LevelTask<'_>, embeddings: &Dense) -> Result<(LevelModel, Feat
         }
     }
     let dense = Dense::new(embeddings.rows(), embeddings.cols(), values)?;
-    let x = Features::new(task.task.x.sparse().clone(), Some(dense))?;
+    let x = task.task.x.beside(dense)?;
     let relevance = config.relevance.then(|| {
-        let given = task.task.relevance.map(Csr::values);
-        let mut costs = targets::levels(task.task.y, task.task.tree, given)?.swap_remove(task.level.t);
+        // Without given costs a node costs by its labels, which the targets count.
+        let mut costs = match task.task.relevance.map(Csr::values) {
+            None => task.nodes.targets.clone(),
+            given => targets::levels(task.task.y, task.task.tree, given)?.swap_remove(task.level.t),
+        };
         config.relevance_norm.apply(&mut costs);
         Ok(costs)
     });

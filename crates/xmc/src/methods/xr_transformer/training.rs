@@ -133,7 +133,7 @@ impl<'a> Training<'a> {
         let events = self.task.task.events;
         let sampled = match sampled {
             0 => String::new(),
-            rows => format!("; {rows} rows keep {} of them in a step", config.max_active),
+            rows => format!("; {rows} rows have more than training.max_active = {}", config.max_active),
         };
         events.message(&format!(
             "level {t}: {nodes} nodes; {mean:.1} active for a row, {most} at most{sampled}; {} step{} of {} of {} rows",
@@ -142,13 +142,6 @@ impl<'a> Training<'a> {
             config.batch_size.min(rows.len()),
             rows.len(),
         ));
-        let (wanted, taken) = (self.task.level.warmup_steps, self.task.level.warmup(self.steps));
-        if taken < wanted {
-            events.message(&format!(
-                "level {t}: training.warmup_steps = {wanted} is more than half of the steps, so the learning rate rises \
-                 for {taken}"
-            ));
-        }
     }
 
     /// Rows of the present step, rising.
@@ -170,16 +163,24 @@ impl<'a> Training<'a> {
         let rows = self.rows().to_vec();
         let report = self.learner.step(step, &rows)?;
         if !report.is_finite() {
-            let Level { t, lr, head_lr, .. } = self.task.level;
-            return Err(Error::Mismatch(format!(
-                "level {t}, step {step}: the loss is {}, the gradients of encoder and head have norms {} and {}; set a \
-                 lower training.lr (now {lr}) or training.head_lr (now {head_lr}), or precision = \"f32\"",
-                report.loss, report.norms[0], report.norms[1]
+            let [encoder, head] = report.norms;
+            return Err(self.diverged(&format!(
+                "the loss is {}, the gradients of encoder and head have norms {encoder} and {head}",
+                report.loss
             )));
         }
         self.progress.step += 1;
         self.progress.tokens += report.tokens;
         Ok(report)
+    }
+
+    /// What to do about a step that left the ground.
+    fn diverged(&self, what: &str) -> Error {
+        let (Level { t, lr, head_lr, .. }, step) = (self.task.level, self.progress.step);
+        Error::Mismatch(format!(
+            "level {t}, step {step}: {what}; set a lower training.lr (now {lr}) or training.head_lr (now {head_lr}), or \
+             precision = \"f32\""
+        ))
     }
 
     /// Tells of a step, and writes a checkpoint if it is time.
@@ -211,6 +212,10 @@ impl<'a> Training<'a> {
             "level {}: {}; {tokens} tokens, {seconds:.0} s",
             self.task.level.t, self.speed
         ));
+        // No step follows that would notice what the last one did.
+        if !self.learner.is_finite(&self.width.rows)? {
+            return Err(self.diverged("the encoder or its head is no longer made of finite numbers"));
+        }
         let (tower, head) = self.learner.into_parts()?;
         Ok(FineTuned::Now { tower: Box::new(tower), head, tokenizer: self.task.task.start.dir.clone() })
     }

@@ -135,6 +135,11 @@ impl<'e> Run<'e> {
         self.reports.push(report);
     }
 
+    /// Whether an earlier run, or this one, has finished stage `name`. Its result may still turn out to be damaged.
+    pub fn has(&self, name: &str) -> bool {
+        self.dir.join(name).join("stage.json").is_file()
+    }
+
     /// Where the results of stage `name` lie once it is finished.
     pub fn stage_dir(&self, name: &str) -> PathBuf {
         self.dir.join(name)

@@ -12,6 +12,7 @@ use xmc::methods::TrainOptions;
 use xmc::methods::xr_linear::{self, XrLinearConfig};
 use xmc::model::{Model, PredictOptions, Predictor};
 use xmc_data::dataset::{Dataset, Part};
+use xmc_data::formats::npz;
 use xmc_data::{Csr, CsrBuilder, LabelSet};
 
 const LABELS: usize = 150;
@@ -39,12 +40,37 @@ fn part() -> Part {
 }
 
 fn train(out: &Path, sets: &[&str]) -> Dataset {
+    try_to_train(out, sets).unwrap()
+}
+
+fn try_to_train(out: &Path, sets: &[&str]) -> xmc::Result<Dataset> {
     let data = Dataset::new(Path::new("made"), LabelSet::numbered(LABELS), part(), None).unwrap();
     let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
     let config = config::load::<XrLinearConfig>(None, &sets).unwrap();
     let options = TrainOptions { seed: 1, ..TrainOptions::new(out) };
-    xr_linear::train(&data, &config, &options, &Silent).unwrap();
-    data
+    xr_linear::train(&data, &config, &options, &Silent)?;
+    Ok(data)
+}
+
+#[test]
+fn what_does_not_fit_the_tree_or_the_data_is_refused_before_the_run_begins() {
+    let dir = TempDir::new().unwrap();
+    let (out, path) = (dir.path().join("model"), dir.path().join("negatives.npz"));
+    npz::write(&path, &Csr::empty(ROWS, LABELS - 1)).unwrap();
+    let file = format!("files.negatives={}", path.display());
+    for (sets, expected) in [
+        (&["ranker.threshold=[0.1,0.1,0.1]"][..], "for each of the 2 levels"),
+        (
+            &["ranker.negatives=tfn+usn", &file],
+            "149 columns; `files.negatives` needs 150, one for each label",
+        ),
+    ] {
+        let message = try_to_train(&out, sets).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+        assert!(!dir.path().join("model.run").exists());
+    }
+    // How deep an unbalanced tree is, is known when it is there: here 2 levels.
+    train(&out, &["cluster.method=unbalanced", "ranker.threshold=[0.1,0.1]"]);
 }
 
 #[test]

@@ -108,6 +108,21 @@ impl Events for Both<'_> {
 }
 
 #[test]
+fn what_is_ahead_is_said_only_while_it_is_ahead() {
+    let world = World::new();
+    for (kind, ahead) in
+        [("do_fine_tune=false", "tokens to embed: about"), ("training.epochs=1", "steps of 32 rows")]
+    {
+        for (options, says) in [(options(), true), (resumed(), false)] {
+            let (life, heard) = (Mortal { death: "tree.0", ..Mortal::default() }, Messages::default());
+            let both = Both(&life, &heard);
+            assert!(catch_unwind(AssertUnwindSafe(|| world.train("cut", &[kind], &options, &both))).is_err());
+            assert_eq!((heard.contain(ahead), heard.contain("of memory")), (says, says), "{kind}");
+        }
+    }
+}
+
+#[test]
 fn threads_do_not_change_a_bit() {
     let world = World::new();
     for kind in [&["do_fine_tune=false", "trees=2"][..], &["training.dropout=true", "training.epochs=1"]] {

@@ -100,9 +100,7 @@ pub(in crate::methods) fn parts(data: &Dataset, x: &Csr, dense: usize, config: &
         + 2 * beside;
     let leaf = config.cluster.max_leaf_size as u64;
     let threads = rayon::current_num_threads() as u64;
-    // The root copies all rows.
-    let root = (x.rows() * dense) as u64 * 4;
-    let scratch = labels.scratch(leaf, x, dense) * threads + root;
+    let scratch = labels.scratch(leaf, x, dense) * threads;
     let centroids = match config.cluster.method {
         Method::Balanced => 0,
         Method::Unbalanced => {

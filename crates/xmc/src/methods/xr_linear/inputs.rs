@@ -1,11 +1,14 @@
 //! What training reads: features of rows and of labels, and further matrices that the user names.
 
+use std::path::Path;
+
 use xmc_data::Csr;
 use xmc_data::dataset::Dataset;
 use xmc_data::formats::npz;
 use xmc_data::text::Vectorizer;
-use xmc_linear::cluster::read_tree;
+use xmc_linear::cluster::{ClusterConfig, Method, balanced_widths, read_tree};
 use xmc_linear::label_features::{LabelFeatureKind, label_features};
+use xmc_linear::ranker::check_relevance;
 use xmc_linear::{Features, Tree};
 
 use super::config::{FeatureSource, XrLinearConfig};
@@ -23,15 +26,26 @@ pub(in crate::methods) struct Extra {
 }
 
 impl Extra {
-    pub(in crate::methods) fn read(config: &XrLinearConfig, num_labels: usize) -> Result<Self> {
-        let files = &config.files;
-        let read = |path: &Option<std::path::PathBuf>| path.as_deref().map(npz::read).transpose();
-        let tree = files.tree.as_deref().map(|path| read_tree(path, num_labels, &config.cluster));
+    /// Reads what `config` names; an error, with the file, if it does not fit `data`.
+    pub(in crate::methods) fn read(config: &XrLinearConfig, data: &Dataset) -> Result<Self> {
+        let (files, y) = (&config.files, &data.train.y);
+        let rows = (y.rows(), "one for each training row");
+        let labels = (data.labels.len(), "one for each label");
+        let of_entries = |key, path: &Path| matrix(key, path, rows, Some(labels));
+        let tree = files.tree.as_deref().map(|path| read_tree(path, labels.0, &config.cluster));
+        let relevance = files.relevance.as_deref().map(|path| {
+            let relevance = of_entries("files.relevance", path)?;
+            check_relevance(&relevance, y).map_err(|e| Error::file(path, e.to_string()))?;
+            Ok::<_, Error>(relevance)
+        });
+        let negatives = files.negatives.as_deref().map(|path| of_entries("files.negatives", path));
+        let features = files.label_features.as_deref();
+        let features = features.map(|path| matrix("files.label_features", path, labels, None));
         Ok(Extra {
             tree: tree.transpose()?,
-            label_features: read(&files.label_features)?,
-            relevance: read(&files.relevance)?,
-            negatives: read(&files.negatives)?,
+            label_features: features.transpose()?,
+            relevance: relevance.transpose()?,
+            negatives: negatives.transpose()?,
         })
     }
 
@@ -44,6 +58,41 @@ impl Extra {
             print.ids(tree.labels());
             (0..tree.depth()).for_each(|t| print.ids(tree.offsets(t)));
         }
+    }
+}
+
+/// The matrix in the file of the setting `key`, with so many rows, and so many columns if that matters.
+fn matrix(
+    key: &str,
+    path: &Path,
+    (rows, of_rows): (usize, &str),
+    cols: Option<(usize, &str)>,
+) -> Result<Csr> {
+    let matrix = npz::read(path)?;
+    let wrong = |found: usize, what: &str, expected: usize, why: &str| {
+        Error::file(path, format!("{found} {what}; `{key}` needs {expected}, {why}"))
+    };
+    if matrix.rows() != rows {
+        return Err(wrong(matrix.rows(), "rows", rows, of_rows));
+    }
+    match cols {
+        Some((cols, why)) if matrix.cols() != cols => Err(wrong(matrix.cols(), "columns", cols, why)),
+        _ => Ok(matrix),
+    }
+}
+
+/// Nodes of every level below the root of the `given` tree, or of the one that `config` grows; `None` if that depends on
+/// more than the number of labels.
+pub(in crate::methods) fn widths(
+    num_labels: usize,
+    config: &ClusterConfig,
+    given: Option<&Tree>,
+) -> xmc_data::Result<Option<Vec<usize>>> {
+    let known = config.method == Method::Balanced || num_labels <= config.max_leaf_size;
+    match given {
+        Some(tree) => Ok(Some(tree.widths())),
+        None if known => balanced_widths(num_labels, config).map(Some),
+        None => Ok(None),
     }
 }
 

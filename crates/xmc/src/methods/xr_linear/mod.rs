@@ -33,7 +33,7 @@ use crate::model::publish::refuse_foreign;
 use crate::run::{Identity, Run};
 pub(in crate::methods) use config::within;
 use forest::{Forest, trained};
-use inputs::{Extra, features, uses_given};
+use inputs::{Extra, features, uses_given, widths};
 use write::parts;
 
 /// Learns from the training rows of `data` and writes a model folder.
@@ -44,14 +44,17 @@ pub fn train(
     events: &dyn Events,
 ) -> Result<Summary> {
     refuse_foreign(&options.out)?;
-    let extra = Extra::read(config, data.labels.len())?;
+    let extra = Extra::read(config, data)?;
+    if let Some(levels) = widths(data.labels.len(), &config.cluster, extra.tree.as_ref())? {
+        config.ranker.check_levels(Some(levels.len())).map_err(|e| within("ranker", e))?;
+    }
+    if !uses_given(config.features, data)? {
+        estimate::check_texts(data, config, options.max_memory)?;
+    }
     let identity = identity(data, config, &extra, options.seed)?;
     let mut run = Run::start(&options.out, &identity, options.resume, events)?;
 
     // Texts to features x [n, d].
-    if !uses_given(config.features, data)? {
-        estimate::check_texts(data, config, options.max_memory)?;
-    }
     let (vectorizer, x) = features(&mut run, data, config)?;
     let x = Features::from(x);
     estimate::check(data, x.sparse(), config, options.max_memory)?;

@@ -5,11 +5,12 @@
 //!               head: weights and both moments, 12 bytes a weight of the widest level that trains;
 //!               a step: the input of every layer and what one layer works with, for tokens_per_batch tokens;
 //!               embeddings of all rows, once more where linear rankers start the head
+//! matching      where rankers choose shortlists: their embeddings twice, and what XR-Linear needs
 //! ranking       encoder as it answers, embeddings of all rows, and what XR-Linear needs with them
 //! time          that of a timed micro-batch for each token of each step
 //! ```
 //!
-//! Texts, sparse features, labels and token ids count in both; the larger phase must fit.
+//! Texts, sparse features, labels and token ids count in all of them; the largest phase must fit.
 
 use xmc_data::Csr;
 use xmc_data::dataset::Dataset;
@@ -18,7 +19,9 @@ use xmc_nn::tokens::Tokens;
 use xmc_nn::tower::Tower;
 use xmc_nn::transformer::Config;
 
-use super::config::{Bootstrap, XrTransformerConfig};
+use super::EMBEDDING;
+use super::config::{Bootstrap, Matching, XrTransformerConfig};
+use super::levels::stage;
 use super::plan::{Level, plan};
 use super::start::Start;
 use crate::encoder::fresh_pooler;
@@ -29,6 +32,7 @@ use crate::methods::TrainOptions;
 use crate::methods::speed::{count, duration, seconds_per_token};
 use crate::methods::xr_linear::XrLinearConfig;
 use crate::methods::xr_linear::estimate::{Part, compare, of_texts, parts};
+use crate::run::Run;
 
 /// Bytes of a parameter that learns: itself, its gradient, two moments, and as the products read it.
 const LEARNING: u64 = 20;
@@ -37,6 +41,7 @@ const ANSWERING: u64 = 8;
 
 const FEWER_ROWS: &str = "train on fewer rows, or take an encoder with smaller embeddings";
 const SMALLER_ENCODER: &str = "take a smaller encoder";
+/// Name of a part.
 const EMBEDDINGS: &str = "the embeddings of the rows";
 
 /// A training that has not begun.
@@ -70,35 +75,56 @@ impl<'a> Ahead<'a> {
     /// Refuses, before any work, what would not fit whatever the features of the texts are.
     pub(super) fn check_texts(&self) -> Result<()> {
         compare(&of_texts(self.data, self.linear), self.options.max_memory)?;
-        let rest = if self.config.do_fine_tune { self.learning(0) } else { self.answering() };
+        let rest = if self.config.do_fine_tune { self.learning(&[]) } else { self.answering() };
         compare(&[self.texts(), rest].concat(), self.options.max_memory)
     }
 
-    /// Refuses to go on if learning along `tree` or ranking would not fit, and says what is ahead; `x [n, d]` are the
-    /// sparse features.
-    pub(super) fn check(&self, x: &Csr, tokens: &Tokens, tree: Option<&Tree>) -> Result<()> {
-        let ids = part("the token ids", tokens.total() * 2 + 8 * tokens.len() as u64, "lower max_len");
-        let most = self.options.max_memory;
+    /// Refuses to go on if a phase would not fit, and says what is ahead unless `run` has it behind itself; the encoder
+    /// learns along `tree`, `x [n, d]` are the sparse features.
+    pub(super) fn check(&self, x: &Csr, tokens: &Tokens, tree: Option<&Tree>, run: &Run) -> Result<()> {
+        let tree = tree.filter(|_| self.config.do_fine_tune);
+        let levels = tree.map(|tree| plan(self.config, &tree.widths(), self.options.seed)).transpose()?;
+        let levels = levels.unwrap_or_default();
         let mut needed = 0;
-        if most.is_some() && !self.config.only_encoder {
-            let linear = parts(self.data, x, self.dim, self.linear);
-            let all = [linear, vec![ids], self.answering()].concat();
-            compare(&all, most)?;
-            needed = total(&all);
+        for phase in self.phases(x, tokens, &levels) {
+            compare(&phase, self.options.max_memory)?;
+            needed = needed.max(total(&phase));
         }
-        let Some(tree) = tree.filter(|_| self.config.do_fine_tune) else { return Ok(()) };
-        let levels = plan(self.config, tree, self.options.seed)?;
-        let widest = levels.iter().map(|level| level.nodes).max().unwrap_or(0);
-        let features = part("the features of the rows", x.bytes(), "set vectorizer.max_features");
-        let all = [self.texts(), vec![features, ids], self.learning(widest)].concat();
-        compare(&all, most)?;
-        self.announce(tokens, tree, &levels, needed.max(total(&all)))
+        let learned = levels.last().is_some_and(|level| run.has(&stage("level", level.t)));
+        if learned || run.has(EMBEDDING) {
+            return Ok(());
+        }
+        self.announce(tokens, &tree.map(Tree::widths).unwrap_or_default(), &levels, needed)
     }
 
-    /// Says how long the encoder will learn at `levels`.
-    fn announce(&self, tokens: &Tokens, tree: &Tree, levels: &[Level], bytes: u64) -> Result<()> {
+    /// What each phase takes.
+    fn phases(&self, x: &Csr, tokens: &Tokens, levels: &[Level]) -> Vec<Vec<Part>> {
+        let ids = part("the token ids", tokens.total() * 2 + 8 * tokens.len() as u64, "lower max_len");
+        let mut phases = Vec::new();
+        if !levels.is_empty() {
+            let features = part("the features of the rows", x.bytes(), "set vectorizer.max_features");
+            phases.push([self.texts(), vec![features, ids], self.learning(levels)].concat());
+        }
+        let matches = levels.iter().any(|l| l.shortlist && l.matcher.ensemble != Matching::TransformerOnly);
+        if matches || !self.config.only_encoder {
+            let linear = [parts(self.data, x, self.dim, self.linear), vec![ids]].concat();
+            if matches {
+                phases.push(
+                    [linear.clone(), vec![part(EMBEDDINGS, 2 * self.embeddings(), FEWER_ROWS)]].concat(),
+                );
+            }
+            if !self.config.only_encoder {
+                phases.push([linear, self.answering()].concat());
+            }
+        }
+        phases
+    }
+
+    /// Says how long the encoder will learn at `levels` of a tree with levels of `widths` nodes, and embed.
+    fn announce(&self, tokens: &Tokens, widths: &[usize], levels: &[Level], bytes: u64) -> Result<()> {
         let training = &self.config.training;
-        let rows: Vec<u32> = (0..tokens.len().min(training.batch_size) as u32).collect();
+        let batch = tokens.len().min(training.batch_size);
+        let rows: Vec<u32> = (0..batch as u32).collect();
         let precision = self.config.precision.resolve();
         let tower = Tower::open(&self.start.dir, self.start.tower, self.options.device, precision)?;
         if let Some(note) = fresh_pooler(&self.start.dir, &tower) {
@@ -108,24 +134,26 @@ impl<'a> Ahead<'a> {
         let steps: Vec<u64> =
             levels.iter().map(|level| level.steps(tokens.len(), training.batch_size)).collect();
         let of_row = tokens.total() as f64 / tokens.len().max(1) as f64;
-        let of_step = of_row * training.batch_size as f64;
+        let of_step = of_row * batch as f64;
         // All rows are embedded after every level; forward is a third of forward and backward.
-        let embedded = tokens.total() as f64 * levels.len() as f64 / 3.0;
+        let embedded = tokens.total() as f64 * levels.len().max(1) as f64 / 3.0;
         let learned = steps.iter().sum::<u64>() as f64 * of_step;
-        let widths: Vec<usize> = (1..=tree.depth()).map(|t| tree.width(t)).collect();
+        let plan = match levels.len() {
+            0 => "the encoder does not learn".to_owned(),
+            t => format!("levels of {widths:?} nodes, of which the first {t} train the encoder"),
+        };
         self.events.message(&format!(
-            "{} rows, {} labels, {} parameters; levels of {widths:?} nodes, of which the first {} train the encoder",
+            "{} rows, {} labels, {} parameters; {plan}",
             tokens.len(),
             self.data.labels.len(),
             count(tower.layout().len() as f64),
-            levels.len(),
         ));
-        self.events.message(&format!(
-            "{steps:?} steps of {} rows and {of_step:.0} tokens: about {}, {} of memory",
-            training.batch_size,
-            duration((learned + embedded) * seconds),
-            memory::show(bytes)
-        ));
+        let work = match levels.len() {
+            0 => format!("{} tokens to embed", count(tokens.total() as f64)),
+            _ => format!("{steps:?} steps of {batch} rows and {of_step:.0} tokens"),
+        };
+        let (time, memory) = (duration((learned + embedded) * seconds), memory::show(bytes));
+        self.events.message(&format!("{work}: about {time}, {memory} of memory"));
         Ok(())
     }
 
@@ -134,17 +162,21 @@ impl<'a> Ahead<'a> {
         of_texts(self.data, &XrLinearConfig { vectorizer: Vec::new(), ..self.linear.clone() })
     }
 
-    /// What learning takes beside texts and features, with `widest` nodes at the widest level.
-    fn learning(&self, widest: usize) -> Vec<Part> {
+    /// What learning at `levels` takes beside texts and features.
+    fn learning(&self, levels: &[Level]) -> Vec<Part> {
         let training = &self.config.training;
         let linear = matches!(training.bootstrap, Bootstrap::Linear | Bootstrap::WeightedLinear);
         let embeddings = self.embeddings() * if linear { 2 } else { 1 };
+        let widest = levels.iter().map(|level| level.nodes).max().unwrap_or(0);
         let head = 3 * 4 * (widest * (self.dim + 1)) as u64;
+        // As the data has them, and the positives of the root and of every level.
+        let labels = (2 + levels.len() as u64) * self.data.train.y.bytes() + self.data.labels.names().bytes();
         vec![
             part("the encoder and its optimiser", self.parameters() * LEARNING, SMALLER_ENCODER),
             part("the activations of a step", self.activations(), "lower training.tokens_per_batch"),
             part("the head of the widest level", head, "lower max_match_clusters"),
             part(EMBEDDINGS, embeddings, FEWER_ROWS),
+            part("the labels", labels, "train on fewer rows or labels"),
         ]
     }
 

@@ -6,9 +6,10 @@ use xmc_data::text::Vectorizer;
 use xmc_linear::label_features::LabelFeatureKind;
 
 use super::config::XrTransformerConfig;
+use super::plan::plan;
 use crate::error::Result;
-use crate::methods::xr_linear::XrLinearConfig;
-use crate::methods::xr_linear::inputs::{Extra, features};
+use crate::methods::xr_linear::inputs::{Extra, features, widths};
+use crate::methods::xr_linear::{XrLinearConfig, within};
 use crate::run::Run;
 
 /// Whether training needs the tree that is grown before the encoder learns.
@@ -42,6 +43,11 @@ pub(super) fn check(config: &XrTransformerConfig) -> Result<()> {
             return fail("label_features.kind", shown(kind), expected);
         }
     }
+    let grows = needs_refined(config) || (needs_preliminary(config) && config.files.tree.is_none());
+    if kind == LabelFeatureKind::Given && grows && config.files.label_features.is_none() {
+        let expected = "a file, because label_features.kind = \"given\"";
+        return fail("files.label_features", "nothing".to_owned(), expected);
+    }
     if kind == LabelFeatureKind::Mix && needs_refined(config) {
         let expected =
             "pifa+text in place of mix, as rows of embeddings and of names do not add up; or fix_clustering";
@@ -55,9 +61,27 @@ fn shown(kind: LabelFeatureKind) -> String {
 }
 
 /// Further matrices; the tree among them is that of the settings `preliminary`.
-pub(super) fn extra(config: &XrTransformerConfig, num_labels: usize) -> Result<Extra> {
+pub(super) fn extra(config: &XrTransformerConfig, data: &Dataset) -> Result<Extra> {
     let cluster = config.preliminary.clone();
-    Extra::read(&XrLinearConfig { cluster, ..config.linear() }, num_labels)
+    Extra::read(&XrLinearConfig { cluster, ..config.linear() }, data)
+}
+
+/// Refuses sizes of groups that `num_labels` labels do not fill, and lists that do not fit the levels of their tree: those
+/// of the tree that the encoder learns along, if it is known before it is grown, and those of the rankers, which come
+/// after hours.
+pub(super) fn check_levels(config: &XrTransformerConfig, extra: &Extra, num_labels: usize) -> Result<()> {
+    let given = extra.tree.as_ref();
+    let preliminary = needs_preliminary(config).then(|| widths(num_labels, &config.preliminary, given));
+    let preliminary = preliminary.transpose().map_err(|e| within("preliminary", e))?.flatten();
+    if let Some(widths) = preliminary.as_ref().filter(|_| config.do_fine_tune) {
+        plan(config, widths, 0)?;
+    }
+    if config.only_encoder {
+        return Ok(());
+    }
+    let ranked = if config.fix_clustering { preliminary } else { widths(num_labels, &config.cluster, None)? };
+    let depth = ranked.map(|widths| widths.len());
+    Ok(config.ranker.check_levels(depth).map_err(|e| within("ranker", e))?)
 }
 
 /// Sparse features `[n, d]` of the training texts, and the vectorizer that made them; no columns without one.

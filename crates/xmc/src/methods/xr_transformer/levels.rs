@@ -13,6 +13,7 @@
 //! problem is small and every row sees all nodes; below, a row sees only what its parents leave, so that a step costs the
 //! same however many nodes there are.
 
+use std::cell::OnceCell;
 use std::path::PathBuf;
 
 use xmc_data::Csr;
@@ -22,7 +23,7 @@ use xmc_nn::tokens::Tokens;
 use super::active::{self, ActiveNodes};
 use super::config::XrTransformerConfig;
 use super::matcher::{Above, Matched};
-use super::plan::plan;
+use super::plan::{Level, plan};
 use super::start::Start;
 use super::training::{self, LevelTask};
 use crate::error::Result;
@@ -53,19 +54,64 @@ pub(super) struct Task<'a> {
 
 /// Trains the encoder along the tree; returns the folder of the last one, with its tokenizer.
 pub(super) fn fine_tune(run: &mut Run, task: &Task<'_>) -> Result<PathBuf> {
-    let levels = plan(task.config, task.tree, task.options.seed)?;
-    let targets = targets::levels(task.y, task.tree, None)?;
+    let levels = plan(task.config, &task.tree.widths(), task.options.seed)?;
+    let targets = Targets { task, depth: levels.len(), counted: OnceCell::new() };
     let mut last = PathBuf::new();
     for level in &levels {
-        // What the level above left.
         let t = level.t;
         let above = (t > 1).then(|| {
             Above::new(run.stage_dir(&stage("level", t - 1)), run.stage_dir(&stage("match", t - 1)))
         });
-        let shortlist = match &above {
-            Some(above) if level.negatives.man => Some(above.shortlist()?),
-            _ => None,
-        };
+        let inputs = LevelInputs { task, level, targets: &targets, above: above.as_ref() };
+
+        // Encoder and head learn, checkpoint by checkpoint.
+        let unfinished = run.ongoing(&stage("level", t))?;
+        drop(run.stage(&stage("level", t), || inputs.with(|level| training::fit(level, &unfinished)))?);
+        remove(&unfinished)?;
+        last = run.stage_dir(&stage("level", t));
+
+        // What the levels below need of it.
+        if level.embeddings || level.shortlist {
+            drop(run.stage(&stage("match", t), || inputs.with(|level| Matched::of(level, &last)))?);
+        }
+    }
+    Ok(last.join(ENCODER))
+}
+
+/// Positives Y_t of the levels that train; counted when the first of them does, as a finished one needs none.
+struct Targets<'a> {
+    task: &'a Task<'a>,
+    /// T
+    depth: usize,
+    counted: OnceCell<Vec<Csr>>,
+}
+
+impl Targets<'_> {
+    /// Y_0 to Y_T.
+    fn get(&self) -> Result<&[Csr]> {
+        if self.counted.get().is_none() {
+            let mut counted = targets::levels(self.task.y, self.task.tree, None)?;
+            counted.truncate(self.depth + 1);
+            let _ = self.counted.set(counted);
+        }
+        Ok(self.counted.get().map_or(&[], Vec::as_slice))
+    }
+}
+
+/// Where a level finds what it is trained from.
+struct LevelInputs<'a> {
+    task: &'a Task<'a>,
+    level: &'a Level,
+    targets: &'a Targets<'a>,
+    above: Option<&'a Above>,
+}
+
+impl LevelInputs<'_> {
+    /// Does `work` with what the level above left; nothing is read for a level that is finished.
+    fn with<T>(&self, work: impl FnOnce(&LevelTask<'_>) -> Result<T>) -> Result<T> {
+        let LevelInputs { task, level, above, .. } = *self;
+        let (t, targets) = (level.t, self.targets.get()?);
+        let shortlist = above.filter(|_| level.negatives.man).map(Above::shortlist).transpose()?;
         let matching = match t {
             1 => None,
             _ => Some(active::matching(level.negatives, &targets[t - 1], shortlist.as_ref())?),
@@ -77,24 +123,12 @@ pub(super) fn fine_tune(run: &mut Run, task: &Task<'_>) -> Result<PathBuf> {
             most: task.config.training.max_active,
             seed: level.seed,
         };
-
-        // Encoder and head learn, checkpoint by checkpoint.
-        let of_level = LevelTask { task, level, nodes, above: above.as_ref() };
-        let unfinished = run.ongoing(&stage("level", t))?;
-        drop(run.stage(&stage("level", t), || training::fit(&of_level, &unfinished))?);
-        remove(&unfinished)?;
-        last = run.stage_dir(&stage("level", t));
-
-        // What the levels below need of it.
-        if level.embeddings || level.shortlist {
-            drop(run.stage(&stage("match", t), || Matched::of(&of_level, &last))?);
-        }
+        work(&LevelTask { task, level, nodes, above })
     }
-    Ok(last.join(ENCODER))
 }
 
 /// Name of the stage `of` a level.
-fn stage(of: &str, t: usize) -> String {
+pub(super) fn stage(of: &str, t: usize) -> String {
     format!("{of}.{t}")
 }
 

@@ -26,6 +26,8 @@ mod toy;
 mod training;
 mod write;
 
+use std::path::Path;
+
 use xmc_data::dataset::Dataset;
 use xmc_data::text::Vectorizer;
 use xmc_linear::cluster::build_tree;
@@ -56,6 +58,9 @@ use levels::Task;
 use stages::{Embedding, Unchanged};
 use start::Start;
 
+/// Name of the stage that embeds the training rows.
+const EMBEDDING: &str = "embedding";
+
 /// Learns from the training rows of `data` and writes a model folder, or the folder of an encoder if that is all that is
 /// wanted.
 pub fn train(
@@ -69,11 +74,12 @@ pub fn train(
     inputs::check(config)?;
     let (start, texts) = (Start::find(config)?, start::texts(data)?);
     let linear = config.linear();
-    let extra = inputs::extra(config, data.labels.len())?;
-    let identity = identity(data, config, &extra, &start, options.seed)?;
-    let mut run = Run::start(&options.out, &resumable(&identity), options.resume, events)?;
+    let extra = inputs::extra(config, data)?;
+    inputs::check_levels(config, &extra, data.labels.len())?;
     let ahead = Ahead::new(data, (config, &linear), &start, options, events)?;
     ahead.check_texts()?;
+    let identity = identity(data, config, &extra, &start, options.seed)?;
+    let mut run = Run::start(&options.out, &resumable(&identity), options.resume, events)?;
 
     // Texts to sparse features x [n, d], and from them the tree along which the encoder learns.
     let (vectorizer, x) = inputs::sparse(&mut run, data, &linear)?;
@@ -85,7 +91,7 @@ pub fn train(
     drop(run.stage("tokens", || stages::tokens(&start, texts, config.max_len))?);
     let tokens = <Tokens as Artifact>::load(&run.stage_dir("tokens"))?;
 
-    ahead.check(x.sparse(), &tokens, preliminary.as_ref())?;
+    ahead.check(x.sparse(), &tokens, preliminary.as_ref(), &run)?;
 
     // The encoder learns, level by level of the tree.
     let encoder = match &preliminary {
@@ -114,8 +120,8 @@ pub fn train(
         options.device,
         config.precision.resolve(),
     )?;
-    let embedding = run.stage("embedding", || Embedding::of(&tokens, &opened, events))?;
-    let x = Features::new(x.into_parts().0, Some(embedding.0))?;
+    let embedding = run.stage(EMBEDDING, || Embedding::of(&tokens, &opened, events))?;
+    let x = x.beside(embedding.0)?;
 
     // From both the tree that answers, and a ranker for every node.
     let extra = Extra { tree: preliminary.filter(|_| config.fix_clustering), ..extra };
@@ -126,16 +132,42 @@ pub fn train(
     let features = x.cols();
     drop(x);
 
-    // The parts as one model: measured, then written.
-    let reads_words = vectorizer.is_some();
-    let rankers = XrLinear::new(vectorizer, opened.dim(), trained(&run, config.trees)?, config.combine)?;
-    let method = XrTransformer::new(opened, rankers)?;
-    let model = Model::assemble(&options.out, data.labels.clone(), method.into());
-    let metrics = measure(&model, data, options)?;
-    let (identity, out) = (&identity, options.out.as_path());
-    let finished = Finished { data, identity, features, metrics: metrics.as_ref(), out };
-    let manifest = write::model(&run, &finished, (&encoder, &start), config, reads_words)?;
-    Ok(Summary { stages: run.succeed()?, model_bytes: manifest.bytes(), metrics, only_encoder: false })
+    let parts = Trained { config, identity: &identity, start: &start, encoder: &encoder, opened, features };
+    parts.publish(run, data, vectorizer, options)
+}
+
+/// Everything that has been learned but the rankers, which lie in the run.
+struct Trained<'a> {
+    config: &'a XrTransformerConfig,
+    identity: &'a Identity,
+    start: &'a Start,
+    /// Folder of the encoder, and itself.
+    encoder: &'a Path,
+    opened: Encoder,
+    /// Columns of the rankers.
+    features: usize,
+}
+
+impl Trained<'_> {
+    /// The parts as one model: measured, then written.
+    fn publish(
+        self,
+        run: Run,
+        data: &Dataset,
+        vectorizer: Option<Vectorizer>,
+        options: &TrainOptions,
+    ) -> Result<Summary> {
+        let Trained { config, identity, start, encoder, opened, features } = self;
+        let reads_words = vectorizer.is_some();
+        let rankers = XrLinear::new(vectorizer, opened.dim(), trained(&run, config.trees)?, config.combine)?;
+        let method = XrTransformer::new(opened, rankers)?;
+        let model = Model::assemble(&options.out, data.labels.clone(), method.into());
+        let metrics = measure(&model, data, options)?;
+        let out = options.out.as_path();
+        let finished = Finished { data, identity, features, metrics: metrics.as_ref(), out };
+        let manifest = write::model(&run, &finished, (encoder, start), config, reads_words)?;
+        Ok(Summary { stages: run.succeed()?, model_bytes: manifest.bytes(), metrics, only_encoder: false })
+    }
 }
 
 /// What the preliminary tree is grown from.

@@ -1,8 +1,8 @@
 //! Which levels train the encoder, and with which settings? Everything is looked up before any work, so that a list of
 //! the wrong length is not found after hours.
 
+use xmc_linear::PostProcessor;
 use xmc_linear::negatives::NegativeSampling;
-use xmc_linear::{PostProcessor, Tree};
 
 use super::config::{Bootstrap, Matching, XrTransformerConfig};
 use crate::error::Result;
@@ -59,17 +59,17 @@ impl Level {
     }
 }
 
-/// The levels that train the encoder, from the top.
-pub(super) fn plan(config: &XrTransformerConfig, tree: &Tree, seed: u64) -> Result<Vec<Level>> {
+/// The levels that train the encoder, from the top; `widths` are those of the preliminary tree below its root.
+pub(super) fn plan(config: &XrTransformerConfig, widths: &[usize], seed: u64) -> Result<Vec<Level>> {
     let most = config.max_match_clusters;
-    let depth = (1..=tree.depth()).take_while(|&t| tree.width(t) <= most).count();
+    let depth = widths.iter().take_while(|&&nodes| nodes <= most).count();
     if depth == 0 {
-        let expected =
-            format!("at least {}, the nodes of the first level of the preliminary tree", tree.width(1));
+        let first = widths.first().copied().unwrap_or(0);
+        let expected = format!("at least {first}, the nodes of the first level of the preliminary tree");
         return Err(xmc_data::Error::config("max_match_clusters", most, expected).into());
     }
     let mut levels =
-        (1..=depth).map(|t| level(config, tree, t, depth, seed)).collect::<Result<Vec<Level>>>()?;
+        (1..=depth).map(|t| level(config, widths[t - 1], t, depth, seed)).collect::<Result<Vec<Level>>>()?;
     for t in 0..depth - 1 {
         levels[t].shortlist = levels[t + 1..].iter().any(|below| below.negatives.man);
         levels[t].embeddings =
@@ -78,7 +78,7 @@ pub(super) fn plan(config: &XrTransformerConfig, tree: &Tree, seed: u64) -> Resu
     Ok(levels)
 }
 
-fn level(config: &XrTransformerConfig, tree: &Tree, t: usize, depth: usize, seed: u64) -> Result<Level> {
+fn level(config: &XrTransformerConfig, nodes: usize, t: usize, depth: usize, seed: u64) -> Result<Level> {
     let training = &config.training;
     let at = t - 1;
     let matcher = matcher(config, at, depth).map_err(|e| within("matcher", e))?;
@@ -87,7 +87,7 @@ fn level(config: &XrTransformerConfig, tree: &Tree, t: usize, depth: usize, seed
         let head_lr = training.head_lr.at("head_lr", at, depth)?;
         Ok(Level {
             t,
-            nodes: tree.width(t),
+            nodes,
             seed: Draws::new(seed, Purpose::Level, t as u64).next(),
             negatives: training.negatives.at("negatives", at, depth)?,
             epochs: training.epochs.at("epochs", at, depth)?,
@@ -121,10 +121,7 @@ mod tests {
 
     use super::*;
 
-    /// Levels of 2, 4 and 8 nodes.
-    fn tree() -> Tree {
-        Tree::new(vec![vec![0, 2], vec![0, 2, 4], vec![0, 2, 4, 6, 8]], (0..8).collect(), 8).unwrap()
-    }
+    const WIDTHS: [usize; 3] = [2, 4, 8];
 
     fn sampling(names: &[&str]) -> PerLevel<NegativeSampling> {
         PerLevel::Each(names.iter().map(|name| (*name).to_owned().try_into().unwrap()).collect())
@@ -133,7 +130,7 @@ mod tests {
     #[test]
     fn levels_with_too_many_nodes_do_not_train_and_one_must() {
         let levels =
-            |most| plan(&XrTransformerConfig { max_match_clusters: most, ..Default::default() }, &tree(), 0);
+            |most| plan(&XrTransformerConfig { max_match_clusters: most, ..Default::default() }, &WIDTHS, 0);
         let nodes = |most| levels(most).unwrap().iter().map(|level| level.nodes).collect::<Vec<_>>();
         assert_eq!((nodes(2), nodes(7), nodes(8)), (vec![2], vec![2, 4], vec![2, 4, 8]));
         let message = levels(1).unwrap_err().to_string();
@@ -148,18 +145,18 @@ mod tests {
         let mut config = XrTransformerConfig { max_match_clusters: 4, ..Default::default() };
         config.training.lr = PerLevel::Each(vec![0.5, 0.25]);
         config.training.head_lr = PerLevel::Each(vec![0.0, 0.125]);
-        let levels = plan(&config, &tree(), 0).unwrap();
+        let levels = plan(&config, &WIDTHS, 0).unwrap();
         assert_eq!(levels.iter().map(|l| (l.lr, l.head_lr)).collect::<Vec<_>>(), [(0.5, 0.5), (0.25, 0.125)]);
         assert_ne!(levels[0].seed, levels[1].seed);
         config.training.epochs = PerLevel::Each(vec![1.0; 3]);
-        let message = plan(&config, &tree(), 0).unwrap_err().to_string();
+        let message = plan(&config, &WIDTHS, 0).unwrap_err().to_string();
         assert!(
             message.starts_with("`training.epochs` = [3 values]: ") && message.contains("2 levels"),
             "{message}"
         );
         config.training.epochs = PerLevel::All(1.0);
         config.matcher.top_k = PerLevel::Each(vec![3]);
-        let message = plan(&config, &tree(), 0).unwrap_err().to_string();
+        let message = plan(&config, &WIDTHS, 0).unwrap_err().to_string();
         assert!(message.starts_with("`matcher.top_k` = [1 values]"), "{message}");
     }
 
@@ -170,7 +167,7 @@ mod tests {
             (config.training.epochs, config.training.max_steps) =
                 (PerLevel::All(epochs), PerLevel::All(max_steps));
             config.training.warmup_steps = PerLevel::All(10);
-            plan(&config, &tree(), 0).unwrap().remove(0)
+            plan(&config, &WIDTHS, 0).unwrap().remove(0)
         };
         let steps = |epochs, max_steps| levels(epochs, max_steps).steps(33, 32);
         assert_eq!((steps(2.0, 0), steps(0.5, 0), steps(0.1, 0), steps(2.0, 7)), (4, 1, 1, 7));
@@ -183,7 +180,7 @@ mod tests {
         let mut config = XrTransformerConfig::default();
         let mut needs = |bootstrap, names: &[&str]| {
             (config.training.bootstrap, config.training.negatives) = (bootstrap, sampling(names));
-            let levels = plan(&config, &tree(), 0).unwrap();
+            let levels = plan(&config, &WIDTHS, 0).unwrap();
             levels.iter().map(|l| (l.embeddings, l.shortlist)).collect::<Vec<_>>()
         };
         let (no, yes) = (false, true);

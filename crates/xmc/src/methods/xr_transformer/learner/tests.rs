@@ -22,7 +22,7 @@ fn at_second_level<R>(
 ) -> R {
     let options = world.options("x");
     let task = world.task(config, &options, &Silent);
-    let levels = plan(config, &world.tree, 3).unwrap();
+    let levels = plan(config, &world.tree.widths(), 3).unwrap();
     let targets = xmc_linear::targets::levels(&world.y, &world.tree, None).unwrap();
     let nodes = ActiveNodes {
         targets: &targets[2],

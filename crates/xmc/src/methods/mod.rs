@@ -5,6 +5,7 @@
 mod checkpoints;
 mod classifier;
 pub mod dexml;
+pub mod elias;
 mod random;
 mod speed;
 pub mod xr_linear;

@@ -1,0 +1,13 @@
+//! ELIAS (Gupta, Chen, Yu, Hsieh, Dhillon: "ELIAS: End-to-end Learning to Index and Search in Large Output Spaces",
+//! NeurIPS 2022, arXiv 2210.08410).
+//!
+//! A text goes to a few clusters, a cluster has weighted edges to labels, and only the labels with the best paths are
+//! scored. Encoder, clusters, edges and label classifiers learn together.
+
+mod config;
+mod keys;
+
+pub use config::{
+    ClassifierConfig, Clustering, EliasConfig, Files, FirstBias, Head, IndexConfig, Moments, Phase,
+    RankerConfig, Stage, Stored, TrainingConfig,
+};

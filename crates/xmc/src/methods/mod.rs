@@ -8,6 +8,8 @@ pub mod dexml;
 pub mod elias;
 mod random;
 mod speed;
+mod start;
+mod text_stages;
 pub mod xr_linear;
 pub mod xr_transformer;
 

@@ -24,12 +24,12 @@ use super::active::{self, ActiveNodes};
 use super::config::XrTransformerConfig;
 use super::matcher::{Above, Matched};
 use super::plan::{Level, plan};
-use super::start::Start;
 use super::training::{self, LevelTask};
 use crate::error::Result;
 use crate::events::Events;
 use crate::methods::TrainOptions;
 use crate::methods::dexml::ENCODER;
+use crate::methods::start::Start;
 use crate::run::{Run, remove};
 
 /// What the levels are trained from.

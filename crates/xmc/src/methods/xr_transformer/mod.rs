@@ -19,8 +19,6 @@ mod matcher;
 mod model;
 mod plan;
 mod presets;
-mod stages;
-mod start;
 #[cfg(test)]
 mod toy;
 mod training;
@@ -44,6 +42,8 @@ use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::fingerprint::Fingerprint;
 use crate::methods::dexml::ENCODER;
+use crate::methods::start::{self, Start};
+use crate::methods::text_stages::{self, Embedding, Unchanged};
 use crate::methods::xr_linear::XrLinear;
 use crate::methods::xr_linear::forest::{Forest, trained};
 use crate::methods::xr_linear::inputs::{Extra, label_rows};
@@ -55,8 +55,6 @@ use crate::run::{Artifact, Identity, Run};
 use estimate::Ahead;
 use inputs::needs_preliminary;
 use levels::Task;
-use stages::{Embedding, Unchanged};
-use start::Start;
 
 /// Name of the stage that embeds the training rows.
 const EMBEDDING: &str = "embedding";
@@ -72,7 +70,8 @@ pub fn train(
     let refuse = if config.only_encoder { encoder_folder::refuse_foreign } else { refuse_foreign };
     refuse(&options.out)?;
     inputs::check(config)?;
-    let (start, texts) = (Start::find(config)?, start::texts(data)?);
+    let start = Start::find(config.encoder.as_deref(), config.pooling)?;
+    let texts = start::texts(data, "XR-Transformer")?;
     let linear = config.linear();
     let extra = inputs::extra(config, data)?;
     inputs::check_levels(config, &extra, data.labels.len())?;
@@ -88,7 +87,7 @@ pub fn train(
     let preliminary = preliminary(&mut run, &Rows { data, extra: &extra, x: &x, vectors }, config, options)?;
 
     // Texts to token ids, once; kept in a file and mapped.
-    drop(run.stage("tokens", || stages::tokens(&start, texts, config.max_len))?);
+    drop(run.stage("tokens", || text_stages::tokens(&start, texts, config.max_len))?);
     let tokens = <Tokens as Artifact>::load(&run.stage_dir("tokens"))?;
 
     ahead.check(x.sparse(), &tokens, preliminary.as_ref(), &run)?;

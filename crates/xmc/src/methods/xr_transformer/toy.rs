@@ -14,11 +14,12 @@ use xmc_nn::{Device, Precision};
 
 use super::config::XrTransformerConfig;
 use super::levels::{Task, fine_tune};
-use super::start::Start;
+
 use crate::encoder::PrecisionChoice;
 use crate::error::Result;
 use crate::events::Events;
 use crate::methods::TrainOptions;
+use crate::methods::start::Start;
 use crate::run::{Identity, Run};
 
 pub(super) const ROWS: usize = 96;

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use super::config::XrTransformerConfig;
-use super::start::Start;
 use crate::error::Result;
 use crate::methods::Summary;
 use crate::methods::dexml::ENCODER;
+use crate::methods::start::Start;
 use crate::methods::xr_linear::write::parts;
 use crate::model::encoder_folder::{bytes, describe, publish};
 use crate::model::finish::{Finished, finish, take};

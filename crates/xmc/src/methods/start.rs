@@ -9,11 +9,12 @@ use xmc_data::Strings;
 use xmc_data::dataset::Dataset;
 use xmc_nn::tower::{Pooling, TowerConfig};
 
-use super::config::XrTransformerConfig;
+use super::dexml::{DexmlConfig, ENCODER, tower_config};
+use super::elias::EliasConfig;
+use super::xr_transformer::XrTransformerConfig;
 use crate::config::Settings;
-use crate::encoder::require_folder;
+use crate::encoder::{PoolingKind, require_folder};
 use crate::error::{Error, Result};
-use crate::methods::dexml::{DexmlConfig, ENCODER, tower_config};
 use crate::model::encoder_folder::stored_tower;
 use crate::model::manifest::{self, Manifest};
 use crate::model::settings;
@@ -28,10 +29,10 @@ pub(super) struct Start {
 }
 
 impl Start {
-    /// Finds the encoder that the settings name.
-    pub(super) fn find(config: &XrTransformerConfig) -> Result<Self> {
-        let named = config.encoder.as_deref().ok_or_else(unset)?;
-        let pooling = config.pooling.map(Into::into);
+    /// Finds the encoder that the settings `encoder` and `pooling` name.
+    pub(super) fn find(encoder: Option<&Path>, pooling: Option<PoolingKind>) -> Result<Self> {
+        let named = encoder.ok_or_else(unset)?;
+        let pooling = pooling.map(Into::into);
         let (dir, stored) = if named.join(manifest::NAME).is_file() {
             of_model(named, pooling)?
         } else {
@@ -56,7 +57,7 @@ fn of_model(dir: &Path, pooling: Option<Pooling>) -> Result<(PathBuf, TowerConfi
             let stored = tower_config(&settings(dir, &manifest)?);
             TowerConfig { pooling: pooling.unwrap_or(stored.pooling), ..stored }
         }
-        XrTransformerConfig::METHOD => stored_tower(&encoder, pooling)?,
+        XrTransformerConfig::METHOD | EliasConfig::METHOD => stored_tower(&encoder, pooling)?,
         other => return Err(Error::file(dir, format!("a model of {other} has no encoder to begin with"))),
     };
     require_folder(&encoder)?;
@@ -64,15 +65,15 @@ fn of_model(dir: &Path, pooling: Option<Pooling>) -> Result<(PathBuf, TowerConfi
 }
 
 fn unset() -> Error {
-    let expected = "the folder of an encoder (config.json, model.safetensors, tokenizer.json), or a model of dexml or \
-                    xr-transformer";
+    let expected = "the folder of an encoder (config.json, model.safetensors, tokenizer.json), or a model of dexml, \
+                    xr-transformer or elias";
     xmc_data::Error::config("encoder", "nothing", expected).into()
 }
 
-/// Texts of the training rows; an error if there are none.
-pub(super) fn texts(data: &Dataset) -> Result<&Strings> {
+/// Texts of the training rows; an error that names the method if there are none.
+pub(super) fn texts<'d>(data: &'d Dataset, method: &str) -> Result<&'d Strings> {
     let missing = || {
-        Error::file(&data.path, "no texts for the training rows: XR-Transformer reads texts, not features")
+        Error::file(&data.path, format!("no texts for the training rows: {method} reads texts, not features"))
     };
     data.train.texts.as_ref().ok_or_else(missing)
 }

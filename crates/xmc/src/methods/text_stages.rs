@@ -1,4 +1,4 @@
-//! How are token ids, the encoder and embeddings kept in the run directory?
+//! How are token ids, an encoder that does not learn, and embeddings kept in the run directory?
 
 use std::path::Path;
 
@@ -10,11 +10,11 @@ use xmc_nn::tower::Tower;
 use xmc_nn::transformer::Config;
 use xmc_nn::{Device, Precision};
 
+use super::dexml::ENCODER;
 use super::start::Start;
 use crate::encoder::{Encoder, check_vocabulary, require_trained, save_folder};
 use crate::error::{Error, Result};
 use crate::events::Events;
-use crate::methods::dexml::ENCODER;
 use crate::run::Artifact;
 
 /// Names of files in the stages.

@@ -8,6 +8,8 @@
 //! xor-shift with both halves of the row's. Columns c and c + 16 of a block of 32 are a pair: one vector of hashes
 //! serves two vectors of activations.
 
+use crate::tensor::Tensor;
+
 /// What masks depend on: the same key gives the same masks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DropoutKey {
@@ -31,6 +33,18 @@ pub(crate) enum Site {
     Probabilities {
         head: usize,
     },
+    /// Embeddings as they leave the encoder; rows are those of the training data.
+    Output,
+}
+
+/// Drops the part `rate` of the embeddings `x [b, d]` of rows `ids`, or of their gradients. A mask depends on the key
+/// and on the id of its row, not on the rows that stand beside it.
+pub fn drop_embeddings(key: DropoutKey, rate: f32, ids: &[u32], x: &mut Tensor) {
+    let Some(dropout) = Dropout::new(Some(key), 0, Site::Output, rate) else { return };
+    let cols = x.cols().max(1);
+    for (&id, row) in ids.iter().zip(x.host_mut().chunks_exact_mut(cols)) {
+        dropout.apply(id as usize, row, cols);
+    }
 }
 
 /// Masks of one site.
@@ -55,6 +69,7 @@ impl Dropout {
             Site::Attention => 1,
             Site::FeedForward => 2,
             Site::Pooler => u64::MAX,
+            Site::Output => u64::MAX - 1,
             Site::Probabilities { head } => 3 + head as u64,
         };
         let key = [key.seed, key.step, key.part, layer as u64, site]
@@ -164,6 +179,17 @@ mod tests {
             let same = one.iter().zip(&other).filter(|(a, b)| a == b).count() as f64 / one.len() as f64;
             assert!((same - 0.82).abs() < 0.06, "0.9^2 + 0.1^2 agree by chance; found {same}");
         }
+    }
+
+    #[test]
+    fn the_mask_of_an_embedding_goes_with_its_row() {
+        let ones = |rows| Tensor::from_host(rows, 48, vec![1.0; rows * 48], crate::Device::Cpu).unwrap();
+        let (mut together, mut alone) = (ones(3), ones(1));
+        drop_embeddings(KEY, 0.5, &[7, 2, 9], &mut together);
+        drop_embeddings(KEY, 0.5, &[2], &mut alone);
+        assert_eq!(together.host()[48..96], *alone.host());
+        assert_ne!(together.host()[..48], *alone.host());
+        assert!(together.host().iter().all(|&v| v == 0.0 || v == 2.0));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::{Partial, Problem};
 
 /// The loss and its gradients.
 pub(super) fn run(problem: &Problem<'_>, places: (&mut [f32], &mut [f32])) -> Partial {
-    let factor = 1.0 / (problem.b() as f64 * problem.stream.l() as f64);
+    let factor = 1.0 / (problem.step_rows as f64 * problem.stream.l() as f64);
     let gradients = problem.stream.gradients(
         places,
         || 0.0,

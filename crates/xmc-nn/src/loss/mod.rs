@@ -107,12 +107,15 @@ pub struct LossOptions {
     pub precision: Precision,
     /// Labels in a block. Changes rounding and speed, nothing else.
     pub block: usize,
+    /// `None`: the mean is over the texts with positives. `Some(B)`: these texts are a part of a step of B, and all of
+    /// them count, with positives or without; for [`Criterion::Bce`], which alone has something to say of the latter.
+    pub step_rows: Option<usize>,
 }
 
 impl LossOptions {
     /// f32 products and blocks that fit the second-level cache.
     pub fn new(criterion: Criterion, tau: f32) -> Self {
-        LossOptions { criterion, tau, precision: Precision::F32, block: 256 }
+        LossOptions { criterion, tau, precision: Precision::F32, block: 256, step_rows: None }
     }
 }
 
@@ -127,7 +130,7 @@ pub struct LossOutput {
     pub dy: Tensor,
     /// d loss / d offset `[l]`, if there is an offset.
     pub doffset: Option<Vec<f32>>,
-    /// B: texts with positives.
+    /// Texts that took part: those with positives, or all of them.
     pub rows: usize,
     /// Texts without positives.
     pub skipped: usize,
@@ -163,10 +166,12 @@ pub fn loss_into(
     if (dy.rows(), dy.cols(), dy.device()) != (l, d, y.device()) {
         dy = Tensor::zeros(l, d, y.device());
     }
-    let rows: Vec<usize> = (0..b).filter(|&row| targets.row(row).iter().any(|p| p.kept)).collect();
+    let takes_part = |row: &usize| options.step_rows.is_some() || targets.row(*row).iter().any(|p| p.kept);
+    let rows: Vec<usize> = (0..b).filter(takes_part).collect();
     let layout = (options.block.min(l), options.precision);
     let stream = Stream::new((x.host(), &rows), y.host(), offset, d, options.tau, layout);
-    let problem = Problem::new(stream, targets, &rows);
+    let mut problem = Problem::new(stream, targets, &rows);
+    problem.step_rows = options.step_rows.unwrap_or(rows.len());
     let mut doffset = offset.map(|offset| vec![0.0; offset.len()]);
     let mut dx = Tensor::zeros(b, d, x.device());
     let mut output = Partial { loss: 0.0, dx: Vec::new(), passes: 0, saturated: 0 };
@@ -214,6 +219,12 @@ fn check(
             options.tau, options.block
         ));
     }
+    if options.step_rows.is_some_and(|rows| rows < x.rows() || options.criterion != Criterion::Bce) {
+        return wrong(format!(
+            "{} texts as a part of a step: only of a larger one, and only for BCE",
+            x.rows()
+        ));
+    }
     if let Criterion::SoftTopK { k, alpha } = options.criterion {
         if let K::Fixed(k) = k
             && k == 0
@@ -245,6 +256,8 @@ struct Problem<'a> {
     rows: &'a [usize],
     /// Positives of row i are numbered from `indptr[i]` to `indptr[i + 1]`.
     indptr: Vec<usize>,
+    /// What the mean of binary cross-entropies divides by.
+    step_rows: usize,
 }
 
 impl<'a> Problem<'a> {
@@ -253,7 +266,7 @@ impl<'a> Problem<'a> {
         for &row in rows {
             indptr.push(indptr[indptr.len() - 1] + targets.row(row).len());
         }
-        Problem { stream, targets, rows, indptr }
+        Problem { stream, targets, rows, indptr, step_rows: rows.len() }
     }
 
     fn run(&self, criterion: Criterion, places: (&mut [f32], &mut [f32])) -> Partial {

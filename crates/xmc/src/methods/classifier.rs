@@ -122,6 +122,11 @@ impl Classifier {
         Ok(Tensor::from_host(self.weights.len() / self.cols, self.cols, self.weights.clone(), device)?)
     }
 
+    /// Numbers of a label, d + 1.
+    pub(super) fn cols(&self) -> usize {
+        self.cols
+    }
+
     /// All weights `[L, d + 1]`.
     pub(super) fn weights(&self) -> &[f32] {
         &self.weights
@@ -146,6 +151,13 @@ impl Classifier {
     pub(super) fn optimizer_mut(&mut self) -> &mut RowAdamW {
         &mut self.optimizer
     }
+}
+
+/// Texts `[b, d]` as rows of weights and bias see them: `[b, d + 1]`, with a 1 at the end.
+pub(super) fn with_one(x: &Tensor) -> Result<Tensor> {
+    let d = x.cols();
+    let values = x.host().chunks_exact(d).flat_map(|row| row.iter().copied().chain([1.0])).collect();
+    Ok(Tensor::from_host(x.rows(), d + 1, values, x.device())?)
 }
 
 /// Writes weights `[L, cols]` of a head.

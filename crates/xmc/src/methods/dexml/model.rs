@@ -17,11 +17,11 @@ use xmc_nn::tower::TowerConfig;
 use xmc_nn::{Device, Precision, Tensor};
 
 use super::config::{DexmlConfig, Head};
-use super::scoring::with_one;
 use crate::config::Settings;
 use crate::encoder::Encoder;
 use crate::error::{Error, Result};
 use crate::index::{Filter, LabelEmbeddings, search};
+use crate::methods::classifier::with_one;
 use crate::model::{PredictOptions, reads_no_features};
 
 /// Folder of the encoder and file of the label vectors, in a model.

@@ -8,7 +8,7 @@ use xmc_nn::tower::Tower;
 use super::inputs::TokenSets;
 use crate::error::Result;
 use crate::index::{Dtype, LabelEmbeddings};
-use crate::methods::classifier::Classifier;
+use crate::methods::classifier::{Classifier, with_one};
 
 /// Embeds with parameters as they are.
 pub(super) struct Scorer<'a> {
@@ -48,11 +48,4 @@ impl Scorer<'_> {
 pub(super) fn embed_all(tower: &Tower, texts: &Tokens, budget: usize) -> Result<Tensor> {
     let ids: Vec<u32> = (0..texts.len() as u32).collect();
     Ok(tower.embed_rows(texts, &ids, budget, &|_, _| ())?)
-}
-
-/// Texts `[b, d]` as rows of weights and bias see them: `[b, d + 1]`, with a 1 at the end.
-pub(super) fn with_one(x: &Tensor) -> Result<Tensor> {
-    let d = x.cols();
-    let values = x.host().chunks_exact(d).flat_map(|row| row.iter().copied().chain([1.0])).collect();
-    Ok(Tensor::from_host(x.rows(), d + 1, values, x.device())?)
 }

@@ -5,7 +5,15 @@
 //! scored. Encoder, clusters, edges and label classifiers learn together.
 
 mod config;
+mod exhaustive;
+mod first;
+mod head;
 mod keys;
+mod learner;
+#[expect(dead_code, reason = "read by the stages that follow")]
+mod stages;
+#[expect(dead_code, reason = "called by the stages")]
+mod training;
 
 pub use config::{
     ClassifierConfig, Clustering, EliasConfig, Files, FirstBias, Head, IndexConfig, Moments, Phase,

@@ -8,6 +8,7 @@
 //! * [`ops`]: the kernels, chosen by instruction set at run time;
 //! * [`optim`]: optimisers, schedules, clipping, averages;
 //! * [`params`]: all parameters of a model in one run of floats;
+//! * [`table`]: classifiers of labels of which a step touches few;
 //! * [`tensor`] and [`device`]: where numbers live;
 //! * [`tokens`]: texts as token ids, in memory or mapped;
 //! * [`tower`]: texts to embeddings, and gradients back;
@@ -24,6 +25,7 @@ pub mod ops;
 pub mod optim;
 pub mod params;
 pub mod pool;
+pub mod table;
 pub mod tensor;
 pub mod tokens;
 pub mod tower;

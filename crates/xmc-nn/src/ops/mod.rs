@@ -2,6 +2,7 @@
 
 pub mod exp;
 pub mod gelu;
+pub mod half;
 pub mod matmul;
 pub mod norm;
 pub mod reduce;

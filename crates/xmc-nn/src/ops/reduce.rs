@@ -1,5 +1,6 @@
 //! Sums over rows, columns and whole vectors, in a fixed order.
 
+use super::half::Element;
 use super::simd::{LANES, fma, total};
 
 crate::simd! {
@@ -23,18 +24,22 @@ crate::simd! {
 
     /// y += a x.
     pub fn axpy(a: f32, x: &[f32], y: &mut [f32]) {
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = fma::<FUSED>(a, x, *y);
-        }
+        axpy_to::<FUSED, f32>(a, x, y);
+    }
+
+    /// [`axpy`] with an x of bf16.
+    pub fn axpy_bf16(a: f32, x: &[u16], y: &mut [f32]) {
+        axpy_to::<FUSED, u16>(a, x, y);
     }
 
     /// y += a[0] x[0] + … + a[3] x[3], in this order: y passes through registers once for four vectors.
     pub fn axpy4(a: &[f32; 4], x: &[&[f32]; 4], y: &mut [f32]) {
-        let first_three = x[0].iter().zip(x[1]).zip(x[2]);
-        for (y, (((&x0, &x1), &x2), &x3)) in y.iter_mut().zip(first_three.zip(x[3])) {
-            let sum = fma::<FUSED>(a[1], x1, fma::<FUSED>(a[0], x0, *y));
-            *y = fma::<FUSED>(a[3], x3, fma::<FUSED>(a[2], x2, sum));
-        }
+        axpy4_to::<FUSED, f32>(a, x, y);
+    }
+
+    /// [`axpy4`] with x of bf16.
+    pub fn axpy4_bf16(a: &[f32; 4], x: &[&[u16]; 4], y: &mut [f32]) {
+        axpy4_to::<FUSED, u16>(a, x, y);
     }
 
     /// x *= a.
@@ -46,28 +51,23 @@ crate::simd! {
 
     /// Sum of x[i] y[i].
     pub fn dot(x: &[f32], y: &[f32]) -> f32 {
-        dot_lanes::<FUSED>(x, y)
+        dot_lanes::<FUSED, f32>(x, y)
+    }
+
+    /// [`dot`] with a y of bf16.
+    pub fn dot_bf16(x: &[f32], y: &[u16]) -> f32 {
+        dot_lanes::<FUSED, u16>(x, y)
     }
 
     /// Sums of x[i] y[0][i], …, x[i] y[3][i], each as [`dot`] would add it up: x is loaded once for four vectors of the
     /// same length, and eight sums at a time hide how long one addition takes.
     pub fn dot4(x: &[f32], y: &[&[f32]; 4]) -> [f32; 4] {
-        let (x, rest) = x.as_chunks::<LANES>();
-        let [(y0, rest0), (y1, rest1), (y2, rest2), (y3, rest3)] = y.map(|y| y.as_chunks::<LANES>());
-        // Not an array of them: that would live in memory, lane by lane.
-        let (mut s0, mut s1, mut s2, mut s3) = ([0f32; LANES], [0f32; LANES], [0f32; LANES], [0f32; LANES]);
-        for ((((x, y0), y1), y2), y3) in x.iter().zip(y0).zip(y1).zip(y2).zip(y3) {
-            add_products::<FUSED>(x, y0, &mut s0);
-            add_products::<FUSED>(x, y1, &mut s1);
-            add_products::<FUSED>(x, y2, &mut s2);
-            add_products::<FUSED>(x, y3, &mut s3);
-        }
-        [
-            total::<FUSED>(&s0) + dot_lanes::<FUSED>(rest, rest0),
-            total::<FUSED>(&s1) + dot_lanes::<FUSED>(rest, rest1),
-            total::<FUSED>(&s2) + dot_lanes::<FUSED>(rest, rest2),
-            total::<FUSED>(&s3) + dot_lanes::<FUSED>(rest, rest3),
-        ]
+        dot4_lanes::<FUSED, f32>(x, y)
+    }
+
+    /// [`dot4`] with y of bf16.
+    pub fn dot4_bf16(x: &[f32], y: &[&[u16]; 4]) -> [f32; 4] {
+        dot4_lanes::<FUSED, u16>(x, y)
     }
 
     /// Sum of x[i]^2, in f64.
@@ -85,9 +85,45 @@ crate::simd! {
 }
 
 #[inline(always)]
-fn add_products<const FUSED: bool>(x: &[f32; LANES], y: &[f32; LANES], sums: &mut [f32; LANES]) {
+fn axpy_to<const FUSED: bool, E: Element>(a: f32, x: &[E], y: &mut [f32]) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = fma::<FUSED>(a, x.widen(), *y);
+    }
+}
+
+#[inline(always)]
+fn axpy4_to<const FUSED: bool, E: Element>(a: &[f32; 4], x: &[&[E]; 4], y: &mut [f32]) {
+    let first_three = x[0].iter().zip(x[1]).zip(x[2]);
+    for (y, (((&x0, &x1), &x2), &x3)) in y.iter_mut().zip(first_three.zip(x[3])) {
+        let sum = fma::<FUSED>(a[1], x1.widen(), fma::<FUSED>(a[0], x0.widen(), *y));
+        *y = fma::<FUSED>(a[3], x3.widen(), fma::<FUSED>(a[2], x2.widen(), sum));
+    }
+}
+
+#[inline(always)]
+fn dot4_lanes<const FUSED: bool, E: Element>(x: &[f32], y: &[&[E]; 4]) -> [f32; 4] {
+    let (x, rest) = x.as_chunks::<LANES>();
+    let [(y0, rest0), (y1, rest1), (y2, rest2), (y3, rest3)] = y.map(|y| y.as_chunks::<LANES>());
+    // Not an array of them: that would live in memory, lane by lane.
+    let (mut s0, mut s1, mut s2, mut s3) = ([0f32; LANES], [0f32; LANES], [0f32; LANES], [0f32; LANES]);
+    for ((((x, y0), y1), y2), y3) in x.iter().zip(y0).zip(y1).zip(y2).zip(y3) {
+        add_products::<FUSED, E>(x, y0, &mut s0);
+        add_products::<FUSED, E>(x, y1, &mut s1);
+        add_products::<FUSED, E>(x, y2, &mut s2);
+        add_products::<FUSED, E>(x, y3, &mut s3);
+    }
+    [
+        total::<FUSED>(&s0) + dot_lanes::<FUSED, E>(rest, rest0),
+        total::<FUSED>(&s1) + dot_lanes::<FUSED, E>(rest, rest1),
+        total::<FUSED>(&s2) + dot_lanes::<FUSED, E>(rest, rest2),
+        total::<FUSED>(&s3) + dot_lanes::<FUSED, E>(rest, rest3),
+    ]
+}
+
+#[inline(always)]
+fn add_products<const FUSED: bool, E: Element>(x: &[f32; LANES], y: &[E; LANES], sums: &mut [f32; LANES]) {
     for lane in 0..LANES {
-        sums[lane] = fma::<FUSED>(x[lane], y[lane], sums[lane]);
+        sums[lane] = fma::<FUSED>(x[lane], y[lane].widen(), sums[lane]);
     }
 }
 
@@ -95,25 +131,23 @@ fn add_products<const FUSED: bool>(x: &[f32; LANES], y: &[f32; LANES], sums: &mu
 ///
 /// Ends of vectors get running sums of their own: single lanes would force all of them out of registers.
 #[inline(always)]
-pub(super) fn dot_lanes<const FUSED: bool>(x: &[f32], y: &[f32]) -> f32 {
+pub(super) fn dot_lanes<const FUSED: bool, E: Element>(x: &[f32], y: &[E]) -> f32 {
     let (mut sums, mut ends) = ([0f32; LANES], [0f32; END]);
     let (x, x_rest) = x.as_chunks::<LANES>();
     let (y, y_rest) = y.as_chunks::<LANES>();
     for (x, y) in x.iter().zip(y) {
-        for lane in 0..LANES {
-            sums[lane] = fma::<FUSED>(x[lane], y[lane], sums[lane]);
-        }
+        add_products::<FUSED, E>(x, y, &mut sums);
     }
     let (x, x_rest) = x_rest.as_chunks::<END>();
     let (y, y_rest) = y_rest.as_chunks::<END>();
     for (x, y) in x.iter().zip(y) {
         for lane in 0..END {
-            ends[lane] = fma::<FUSED>(x[lane], y[lane], ends[lane]);
+            ends[lane] = fma::<FUSED>(x[lane], y[lane].widen(), ends[lane]);
         }
     }
     let mut last = 0.0;
     for (&x, &y) in x_rest.iter().zip(y_rest) {
-        last = fma::<FUSED>(x, y, last);
+        last = fma::<FUSED>(x, y.widen(), last);
     }
     total::<FUSED>(&sums) + (end_total(&ends) + last)
 }

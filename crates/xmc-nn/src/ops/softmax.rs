@@ -25,7 +25,7 @@ crate::simd! {
     /// `dp [rows, cols]` becomes ds, given the softmax p.
     pub fn softmax_rows_backward(p: &[f32], dp: &mut [f32], cols: usize) {
         for (p, dp) in p.chunks_exact(cols.max(1)).zip(dp.chunks_exact_mut(cols.max(1))) {
-            let mean = dot_lanes::<FUSED>(p, dp);
+            let mean = dot_lanes::<FUSED, f32>(p, dp);
             for (dp, &p) in dp.iter_mut().zip(p) {
                 *dp = p * (*dp - mean);
             }

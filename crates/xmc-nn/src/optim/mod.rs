@@ -12,6 +12,7 @@
 mod adamw;
 mod average;
 mod clip;
+mod lazy;
 mod rows;
 mod schedule;
 mod step;
@@ -23,13 +24,16 @@ pub use rows::RowAdamW;
 pub use schedule::{LearningRate, Schedule};
 pub use step::AdamWConfig;
 
+pub(crate) use lazy::{Lazy, Waiting};
+pub(crate) use step::{Step, apply};
+
 use crate::error::{Error, Result};
 
 /// Floats of one task. Sums over blocks depend on it.
 const BLOCK: usize = 1 << 15;
 
 /// Takes one named run of a stored state, of a known length.
-fn stored(
+pub(crate) fn stored(
     take: &mut impl FnMut(&str) -> Option<Vec<f32>>,
     name: &str,
     len: impl Into<Option<usize>>,

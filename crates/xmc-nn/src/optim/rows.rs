@@ -13,25 +13,34 @@
 //! this one does not. (A row touched every few steps loses the moves between; a row touched at every step loses
 //! none and equals dense AdamW to the bit.) Between two touches a row shows its weights before the decay that waits;
 //! call [`RowAdamW::settle`] before you store or compare all of them.
+//!
+//! Rows may all have the same number of columns ([`RowAdamW::new`]) or each its own ([`RowAdamW::ragged`]).
 
 use rayon::prelude::*;
 
+use super::lazy::Lazy;
 use super::step::{AdamWConfig, Step, apply, settle};
 use crate::error::{Error, Result};
 
 /// Rows of one task.
 const BLOCK: usize = 64;
 
-/// AdamW for a matrix [rows, cols] of which each step touches few rows.
+/// AdamW for rows of which each step touches few.
 #[derive(Clone, Debug)]
 pub struct RowAdamW {
     config: AdamWConfig,
-    cols: usize,
-    /// The first columns, which decay; those behind them are biases.
-    decaying: usize,
+    shape: Shape,
     moments: Moments,
-    /// Logarithm of the decay of the first t steps together, at t, [steps + 1].
-    log_decay: Vec<f64>,
+    lazy: Lazy,
+}
+
+/// Where rows lie in the run of their parameters.
+#[derive(Clone, Debug)]
+enum Shape {
+    /// `cols` parameters each; the first `decaying` of them decay, those behind them are biases.
+    Even { rows: usize, cols: usize, decaying: usize },
+    /// Row r is `indptr[r]..indptr[r + 1]`, and all of it decays.
+    Ragged(Vec<usize>),
 }
 
 /// What is kept for each row.
@@ -54,21 +63,65 @@ struct Task<'a> {
     grads: &'a mut [f32],
 }
 
+impl Shape {
+    fn rows(&self) -> usize {
+        match self {
+            Shape::Even { rows, .. } => *rows,
+            Shape::Ragged(indptr) => indptr.len() - 1,
+        }
+    }
+
+    /// Where a row begins; of the number of rows, where the last one ends.
+    fn start(&self, row: usize) -> usize {
+        match self {
+            Shape::Even { cols, .. } => row * cols,
+            Shape::Ragged(indptr) => indptr[row],
+        }
+    }
+
+    fn len(&self, row: usize) -> usize {
+        self.start(row + 1) - self.start(row)
+    }
+
+    /// How many parameters of a row decay.
+    fn decaying(&self, row: usize) -> usize {
+        match self {
+            Shape::Even { decaying, .. } => *decaying,
+            Shape::Ragged(_) => self.len(row),
+        }
+    }
+}
+
 impl RowAdamW {
     /// An optimiser of a matrix [rows, cols] that has not moved yet.
     pub fn new(rows: usize, cols: usize, config: AdamWConfig) -> Self {
-        let zeros = vec![0.0; rows * cols];
-        let moments = Moments { m: zeros.clone(), v: zeros, settled: vec![0; rows] };
-        RowAdamW { config, cols, decaying: cols, moments, log_decay: vec![0.0] }
+        RowAdamW::with_shape(Shape::Even { rows, cols, decaying: cols }, config)
     }
 
-    /// The same, for rows whose columns from `decaying` on are biases and do not decay.
-    pub fn with_decaying(self, decaying: usize) -> Self {
-        RowAdamW { decaying: decaying.min(self.cols), ..self }
+    /// An optimiser of rows of which row r is `params[indptr[r]..indptr[r + 1]]`, that has not moved yet.
+    pub fn ragged(indptr: Vec<usize>, config: AdamWConfig) -> Result<Self> {
+        if indptr.first() != Some(&0) || !indptr.is_sorted() {
+            return Err(Error::Shape("offsets of rows must begin with 0 and rise".into()));
+        }
+        Ok(RowAdamW::with_shape(Shape::Ragged(indptr), config))
     }
 
-    /// Moves the rows `touched` (rising) of `params [rows, cols]` by `grads [touched, cols] * grad_scale`; `grads` are
-    /// zero afterwards. A step without touched rows counts as a step.
+    fn with_shape(shape: Shape, config: AdamWConfig) -> Self {
+        let zeros = vec![0.0; shape.start(shape.rows())];
+        let moments = Moments { m: zeros.clone(), v: zeros, settled: vec![0; shape.rows()] };
+        RowAdamW { config, shape, moments, lazy: Lazy::new(config) }
+    }
+
+    /// The same, for rows of one length whose columns from `decaying` on are biases and do not decay.
+    pub fn with_decaying(mut self, decaying: usize) -> Self {
+        if let Shape::Even { cols, decaying: found, .. } = &mut self.shape {
+            *found = decaying.min(*cols);
+        }
+        self
+    }
+
+    /// Moves the rows `touched` (rising) of `params` by their `grads` (one row behind the other) times `grad_scale`;
+    /// `grads` are zero afterwards. A step without touched rows counts as a step.
     pub fn step(
         &mut self,
         params: &mut [f32],
@@ -78,26 +131,25 @@ impl RowAdamW {
         grad_scale: f32,
     ) -> Result<()> {
         self.check(params, touched, grads)?;
-        let left = 1.0 - f64::from(lr) * self.config.weight_decay;
-        if left <= 0.0 {
-            return Err(Error::Shape(format!("learning rate {lr} times weight decay must stay below 1")));
-        }
-        self.log_decay.push(self.log_decay.last().copied().unwrap_or(0.0) + left.ln());
+        let left = self.lazy.advance(lr)?;
         let t = self.steps();
         let step = Step::new(&self.config, t, lr, grad_scale);
-        let (cols, decaying) = (self.cols, self.decaying);
-        let (config, log_decay) = (self.config, self.log_decay.as_slice());
-        self.moments.tasks(params, cols, touched, grads).into_par_iter().for_each(|task| {
-            for (&row, grads) in task.touched.iter().zip(task.grads.chunks_exact_mut(cols)) {
-                let at = row as usize - task.first;
-                let keep = waiting(&config, log_decay, task.settled[at], t - 1);
-                let row = at * cols..(at + 1) * cols;
-                let (weights, biases) = grads.split_at_mut(decaying);
-                let (p, p_biases) = task.p[row.clone()].split_at_mut(decaying);
-                let (m, m_biases) = task.m[row.clone()].split_at_mut(decaying);
-                let (v, v_biases) = task.v[row].split_at_mut(decaying);
+        let (shape, waiting) = (&self.shape, self.lazy.waiting(t - 1));
+        self.moments.tasks(params, shape, touched, grads).into_par_iter().for_each(|task| {
+            let (start, mut grads) = (shape.start(task.first), task.grads);
+            for &row in task.touched {
+                let (at, row) = (row as usize - task.first, row as usize);
+                let keep = waiting.left(task.settled[at]);
+                let (decaying, range) =
+                    (shape.decaying(row), shape.start(row) - start..shape.start(row + 1) - start);
+                let weights;
+                (weights, grads) = grads.split_at_mut(range.len());
+                let (weights, biases) = weights.split_at_mut(decaying);
+                let (p, p_biases) = task.p[range.clone()].split_at_mut(decaying);
+                let (m, m_biases) = task.m[range.clone()].split_at_mut(decaying);
+                let (v, v_biases) = task.v[range].split_at_mut(decaying);
                 let mut step = step;
-                step.keep = [keep[0] * left as f32, keep[1], keep[2]];
+                step.keep = [keep[0] * left, keep[1], keep[2]];
                 apply(step, p, weights, m, v);
                 step.keep[0] = 1.0;
                 apply(step, p_biases, biases, m_biases, v_biases);
@@ -110,29 +162,31 @@ impl RowAdamW {
     /// Applies the decay that waits to all rows.
     pub fn settle(&mut self, params: &mut [f32]) -> Result<()> {
         self.check(params, &[], &[])?;
-        let t = self.steps();
-        let (cols, decaying) = (self.cols, self.decaying);
-        let (config, log_decay) = (self.config, self.log_decay.as_slice());
-        let rows = params.par_chunks_mut(cols).zip(self.moments.m.par_chunks_mut(cols));
-        rows.zip(self.moments.v.par_chunks_mut(cols)).zip(&mut self.moments.settled).for_each(
-            |(((p, m), v), settled)| {
+        let (shape, t) = (&self.shape, self.lazy.steps());
+        let waiting = self.lazy.waiting(t);
+        let all: Vec<u32> = (0..shape.rows() as u32).collect();
+        self.moments.tasks(params, shape, &all, &mut []).into_par_iter().for_each(|task| {
+            let start = shape.start(task.first);
+            for (&row, settled) in task.touched.iter().zip(task.settled) {
                 if *settled < t {
-                    let [keep, keep_m, keep_v] = waiting(&config, log_decay, *settled, t);
-                    let (weights, biases) = p.split_at_mut(decaying);
-                    let (m, m_biases) = m.split_at_mut(decaying);
-                    let (v, v_biases) = v.split_at_mut(decaying);
+                    let [keep, keep_m, keep_v] = waiting.left(*settled);
+                    let row = row as usize;
+                    let range = shape.start(row) - start..shape.start(row + 1) - start;
+                    let (weights, biases) = task.p[range.clone()].split_at_mut(shape.decaying(row));
+                    let (m, m_biases) = task.m[range.clone()].split_at_mut(shape.decaying(row));
+                    let (v, v_biases) = task.v[range].split_at_mut(shape.decaying(row));
                     settle([keep, keep_m, keep_v], weights, m, v);
                     settle([1.0, keep_m, keep_v], biases, m_biases, v_biases);
                     *settled = t;
                 }
-            },
-        );
+            }
+        });
         Ok(())
     }
 
     /// Number of steps taken.
     pub fn steps(&self) -> u32 {
-        (self.log_decay.len() - 1) as u32
+        self.lazy.steps()
     }
 
     /// Everything that it remembers, by name.
@@ -141,7 +195,7 @@ impl RowAdamW {
             ("m", &self.moments.m),
             ("v", &self.moments.v),
             ("settled", bytemuck::cast_slice(&self.moments.settled)),
-            ("log_decay", bytemuck::cast_slice(&self.log_decay)),
+            ("log_decay", self.lazy.state()),
         ]
     }
 
@@ -152,54 +206,52 @@ impl RowAdamW {
         let settled = super::stored(&mut take, "settled", self.moments.settled.len())?;
         let settled: Vec<u32> = settled.into_iter().map(f32::to_bits).collect();
         let halves = super::stored(&mut take, "log_decay", None)?;
-        if halves.is_empty()
-            || halves.len() % 2 == 1
-            || settled.iter().any(|&t| t as usize >= halves.len() / 2)
-        {
-            return Err(Error::Shape("the stored `log_decay` does not fit the stored `settled`".into()));
-        }
-        let log_decay = halves.as_chunks::<2>().0.iter().map(|&half| bytemuck::cast(half)).collect();
-        (self.moments, self.log_decay) = (Moments { m, v, settled }, log_decay);
+        self.lazy = self.lazy.restored(&halves, settled.iter().copied())?;
+        self.moments = Moments { m, v, settled };
         Ok(())
     }
 
     fn check(&self, params: &[f32], touched: &[u32], grads: &[f32]) -> Result<()> {
-        let (rows, cols) = (self.moments.settled.len(), self.cols);
-        if params.len() != rows * cols || grads.len() != touched.len() * cols {
+        let rows = self.shape.rows();
+        let rising = touched.is_sorted_by(|a, b| a < b);
+        if touched.last().is_some_and(|&row| !rising || row as usize >= rows) {
+            return Err(Error::Shape(format!("touched rows must rise and lie below {rows}")));
+        }
+        let all = self.shape.start(rows);
+        let expected: usize = touched.iter().map(|&row| self.shape.len(row as usize)).sum();
+        if params.len() != all || grads.len() != expected {
             let (p, g, n) = (params.len(), grads.len(), touched.len());
             return Err(Error::Shape(format!(
-                "{p} parameters and {g} gradients of {n} rows for a matrix [{rows}, {cols}]"
+                "{p} parameters and {g} gradients of {n} rows; expected {all} and {expected}"
             )));
         }
-        let rising = touched.is_sorted_by(|a, b| a < b);
-        match touched.last().filter(|&&row| !rising || row as usize >= rows) {
-            Some(_) => Err(Error::Shape(format!("touched rows must rise and lie below {rows}"))),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
 
 impl Moments {
-    /// Cuts everything at the touched rows, [`BLOCK`] of them for each task.
+    /// Cuts everything at the touched rows, [`BLOCK`] of them for each task; `grads` may be empty.
     fn tasks<'a>(
         &'a mut self,
         params: &'a mut [f32],
-        cols: usize,
+        shape: &Shape,
         touched: &'a [u32],
-        grads: &'a mut [f32],
+        mut grads: &'a mut [f32],
     ) -> Vec<Task<'a>> {
         let (mut p, mut m, mut v, mut settled) =
             (params, self.m.as_mut_slice(), self.v.as_mut_slice(), self.settled.as_mut_slice());
         let mut done = 0;
         let mut tasks = Vec::with_capacity(touched.len().div_ceil(BLOCK));
-        for (touched, grads) in touched.chunks(BLOCK).zip(grads.chunks_mut(BLOCK * cols.max(1))) {
+        for touched in touched.chunks(BLOCK) {
             let (first, end) = (touched[0] as usize, touched[touched.len() - 1] as usize + 1);
-            let (skip, len) = (first - done, end - first);
-            let (task_p, task_m, task_v, task_settled);
-            (task_p, p) = cut(p, skip * cols, len * cols);
-            (task_m, m) = cut(m, skip * cols, len * cols);
-            (task_v, v) = cut(v, skip * cols, len * cols);
-            (task_settled, settled) = cut(settled, skip, len);
+            let (skip, len) = (shape.start(first) - shape.start(done), shape.start(end) - shape.start(first));
+            let own: usize = touched.iter().map(|&row| shape.len(row as usize)).sum();
+            let (task_p, task_m, task_v, task_settled, task_grads);
+            (task_p, p) = cut(p, skip, len);
+            (task_m, m) = cut(m, skip, len);
+            (task_v, v) = cut(v, skip, len);
+            (task_settled, settled) = cut(settled, first - done, end - first);
+            (task_grads, grads) = cut(grads, 0, own.min(grads.len()));
             tasks.push(Task {
                 first,
                 p: task_p,
@@ -207,7 +259,7 @@ impl Moments {
                 v: task_v,
                 settled: task_settled,
                 touched,
-                grads,
+                grads: task_grads,
             });
             done = end;
         }
@@ -218,16 +270,6 @@ impl Moments {
 /// The `len` values after the first `skip` ones, and the rest.
 fn cut<T>(values: &mut [T], skip: usize, len: usize) -> (&mut [T], &mut [T]) {
     values[skip..].split_at_mut(len)
-}
-
-/// What is left of p, m and v of a row that is settled up to step `from` at step `to`; 1 if nothing waits.
-fn waiting(config: &AdamWConfig, log_decay: &[f64], from: u32, to: u32) -> [f32; 3] {
-    if from >= to {
-        return [1.0; 3];
-    }
-    let s = f64::from(to - from);
-    let decay = (log_decay[to as usize] - log_decay[from as usize]).exp();
-    [decay, config.beta1.powf(s), config.beta2.powf(s)].map(|factor| factor as f32)
 }
 
 #[cfg(test)]
@@ -327,6 +369,36 @@ mod tests {
         let [decayed, split, bare] = params;
         for (i, value) in split.iter().enumerate() {
             assert_eq!(*value, if i % 3 == 2 { bare[i] } else { decayed[i] }, "{i}");
+        }
+    }
+
+    #[test]
+    fn ragged_rows_move_as_rows_of_their_own() {
+        let indptr = vec![0, 3, 3, 8, 10, 300];
+        let mut ragged = RowAdamW::ragged(indptr.clone(), CONFIG).unwrap();
+        let mut rows: Vec<RowAdamW> =
+            indptr.windows(2).map(|ends| RowAdamW::new(1, ends[1] - ends[0], CONFIG)).collect();
+        let (mut params, mut want) = (wave(300, 1), wave(300, 1));
+        for (s, touched) in [vec![0, 2], vec![], vec![1, 2, 4], vec![0, 4]].into_iter().enumerate() {
+            let own = |row: u32| indptr[row as usize]..indptr[row as usize + 1];
+            let mut grads: Vec<f32> =
+                touched.iter().flat_map(|&row| wave(300, s as u32)[own(row)].to_vec()).collect();
+            ragged.step(&mut params, &touched, &mut grads, 0.1, 0.5).unwrap();
+            for (row, optimiser) in (0..).zip(&mut rows) {
+                let touched = &[0][..usize::from(touched.contains(&row))];
+                let mut grads = wave(300, s as u32)[own(row)].to_vec();
+                grads.truncate(grads.len() * touched.len());
+                optimiser.step(&mut want[own(row)], touched, &mut grads, 0.1, 0.5).unwrap();
+            }
+            assert_eq!(params, want, "step {s}");
+        }
+        ragged.settle(&mut params).unwrap();
+        for (ends, optimiser) in indptr.windows(2).zip(&mut rows) {
+            optimiser.settle(&mut want[ends[0]..ends[1]]).unwrap();
+        }
+        assert_eq!(params, want);
+        for wrong in [vec![], vec![1, 2], vec![0, 5, 4]] {
+            assert!(RowAdamW::ragged(wrong, CONFIG).is_err());
         }
     }
 

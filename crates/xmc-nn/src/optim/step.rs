@@ -30,11 +30,11 @@ impl Default for AdamWConfig {
 
 /// The factors of one step; the same for many parameters.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Step {
+pub(crate) struct Step {
     /// What is left of parameter, m and v before the gradient comes.
-    pub(super) keep: [f32; 3],
+    pub(crate) keep: [f32; 3],
     /// Factor of the gradient.
-    pub(super) grad_scale: f32,
+    grad_scale: f32,
     /// 1 - beta1.
     new_m: f32,
     beta2: f32,
@@ -49,7 +49,7 @@ pub(super) struct Step {
 
 impl Step {
     /// Factors of step `t` (from 1), without decay.
-    pub(super) fn new(config: &AdamWConfig, t: u32, lr: f32, grad_scale: f32) -> Self {
+    pub(crate) fn new(config: &AdamWConfig, t: u32, lr: f32, grad_scale: f32) -> Self {
         let rest = |beta: f64| 1.0 - beta.powf(f64::from(t));
         Step {
             keep: [1.0; 3],
@@ -62,23 +62,50 @@ impl Step {
             size: (f64::from(lr) / rest(config.beta1)) as f32,
         }
     }
+
+    /// lr / (1 - beta1^t).
+    #[inline(always)]
+    pub(crate) fn size(&self) -> f32 {
+        self.size
+    }
+
+    /// The next m.
+    #[inline(always)]
+    pub(crate) fn mean(&self, grad: f32, m: f32) -> f32 {
+        let mean = m * self.keep[1];
+        mean + (grad - mean) * self.new_m
+    }
+
+    /// The next v.
+    #[inline(always)]
+    pub(crate) fn square(&self, grad_square: f32, v: f32) -> f32 {
+        v * self.keep[2] * self.beta2 + grad_square * self.new_v
+    }
+
+    /// sqrt(v / (1 - beta2^t)) + eps.
+    #[inline(always)]
+    pub(crate) fn denominator(&self, v: f32) -> f32 {
+        v.sqrt() * self.correct_v + self.eps
+    }
+
+    /// The next p, of a gradient that is not scaled yet.
+    #[inline(always)]
+    pub(crate) fn moved(&self, p: f32, grad: f32, m: &mut f32, v: &mut f32) -> f32 {
+        let grad = grad * self.grad_scale;
+        *m = self.mean(grad, *m);
+        *v = self.square(grad * grad, *v);
+        p * self.keep[0] - self.size * (*m / self.denominator(*v))
+    }
 }
 
 crate::simd! {
     /// One step for parameters p, gradients g (zero afterwards), m and v, in one pass over memory.
     ///
     /// Multiplication and addition are never fused, so that every processor computes the same bits.
-    pub(super) fn apply(step: Step, p: &mut [f32], g: &mut [f32], m: &mut [f32], v: &mut [f32]) {
-        let [keep_p, keep_m, keep_v] = step.keep;
+    pub(crate) fn apply(step: Step, p: &mut [f32], g: &mut [f32], m: &mut [f32], v: &mut [f32]) {
         for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
-            let grad = *g * step.grad_scale;
+            *p = step.moved(*p, *g, m, v);
             *g = 0.0;
-            let mean = *m * keep_m;
-            let mean = mean + (grad - mean) * step.new_m;
-            let square = *v * keep_v * step.beta2 + grad * grad * step.new_v;
-            *m = mean;
-            *v = square;
-            *p = *p * keep_p - step.size * (mean / (square.sqrt() * step.correct_v + step.eps));
         }
     }
 

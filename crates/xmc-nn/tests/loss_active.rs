@@ -234,8 +234,8 @@ fn what_does_not_fit_is_an_error() {
         let message = problem.run().unwrap_err().to_string();
         assert!(message.contains(expected), "{message}");
     };
-    wrong(&|p| p.ids[2] = 5, "active labels of text 0 must rise and lie below 5");
-    wrong(&|p| p.ids[4] = 2, "active labels of text 1 must rise");
+    wrong(&|p| p.ids[2] = 5, "labels of text 0 must rise and lie below 5");
+    wrong(&|p| p.ids[4] = 2, "labels of text 1 must rise");
     wrong(&|p| p.targets[3] = f32::NAN, "target NaN");
     wrong(&|p| p.targets[3] = -1.0, "target -1");
     wrong(&|p| p.targets.truncate(8), "9 active labels with 8 targets");

@@ -13,9 +13,9 @@
 //! with very many active labels makes the gradients of all others small.
 //!
 //! Cost: 6 A h operations for each text, A active labels of h columns: margins, gradient of x, gradient of weights. A few texts
-//! go through the labels together, so that weights which they share come from memory once; margins whose gradient is 0
-//! (those that a hinge finds right) cost a third. Memory beside what is returned: 12 bytes for each active label of each text
-//! and 8 for each label.
+//! go through the labels together, so that weights which they share come from memory once (see [`table`](crate::table));
+//! margins whose gradient is 0 (those that a hinge finds right) cost a third. Memory beside what is returned: 24 bytes for
+//! each active label of each text.
 //!
 //! ```
 //! use xmc_nn::loss::{Active, ActiveCriterion, active_loss};
@@ -36,18 +36,9 @@ use rayon::prelude::*;
 
 use super::rows::softplus_and_sigmoid;
 use crate::error::{Error, Result};
-use crate::ops::reduce::{axpy, axpy4, dot, dot4};
 use crate::ops::simd::fma;
+use crate::table::{Columns, Pairs, Rows, Stretch, add_up};
 use crate::tensor::Tensor;
-
-/// Texts of a task: they share the weights that one of them brings into the cache.
-const ROWS: usize = 8;
-
-/// Labels that the texts of a task go through together: 24 KB of weights with 384 columns.
-const LABELS: usize = 16;
-
-/// Labels of a task of the gradient of weights.
-const TOUCHED: usize = 32;
 
 /// Which labels are active for which text, and which of them are right.
 #[derive(Clone, Copy, Debug)]
@@ -97,22 +88,58 @@ pub fn active_loss(
 ) -> Result<ActiveOutput> {
     active.check(x, weights, rows_of_step)?;
     let h = x.cols();
-    let problem = Problem { x: x.host(), h, weights, active, criterion, weighted, rows_of_step };
+    let l = weights.len() / (h + 1);
+    let pairs = active.pairs();
+    let rows = Rows {
+        weights,
+        stride: h + 1,
+        dim: h,
+        biases: weights.get(h..).unwrap_or_default(),
+        bias_stride: h + 1,
+    };
     let mut dx = Tensor::zeros(x.rows(), h, x.device());
     let mut slopes = vec![0.0; active.ids.len()];
-    let tasks: Vec<_> =
-        problem.tasks(&mut slopes).into_iter().zip(dx.host_mut().chunks_mut(ROWS * h)).collect();
-    let losses: Vec<f64> = tasks
-        .into_par_iter()
-        .with_max_len(1)
-        .map(|((first, slopes), dx)| problem.rows(first, slopes, dx))
-        .collect();
-    let columns = Columns::new(active, &slopes, weights.len() / (h + 1));
-    let dw = columns.gradient(x.host(), h);
-    Ok(ActiveOutput { loss: losses.iter().sum(), dx, touched: columns.touched, dw })
+    let losses = rows.walk(x.host(), &pairs, &mut slopes, dx.host_mut(), |text, first, z| {
+        let labels = active.indptr[text + 1] - active.indptr[text];
+        let factor = 1.0 / (labels as f64 * rows_of_step as f64);
+        let targets = &active.targets[first..first + z.len()];
+        let loss = match criterion {
+            ActiveCriterion::SquaredHinge => squared_hinge(z, targets, weighted, factor as f32),
+            ActiveCriterion::Hinge => hinge(z, targets, weighted, factor as f32),
+            ActiveCriterion::CrossEntropy => cross_entropy(z, targets, weighted, factor as f32),
+        };
+        factor * f64::from(loss)
+    });
+    let columns = Columns::new(&pairs, &slopes, l);
+    let stretches: Vec<Stretch> = (0..columns.len()).into_par_iter().map(|i| columns.stretch(i)).collect();
+    let dw = gradient(&stretches, x.host(), h);
+    let touched = stretches.into_iter().flat_map(|stretch| stretch.touched).collect();
+    Ok(ActiveOutput { loss: losses.iter().sum(), dx, touched, dw })
+}
+
+/// `dw [touched, h + 1]` from `x [b, h]`.
+fn gradient(stretches: &[Stretch], x: &[f32], h: usize) -> Vec<f32> {
+    let mut dw = vec![0.0; stretches.iter().map(|stretch| stretch.touched.len() * (h + 1)).sum()];
+    let mut tasks = Vec::with_capacity(stretches.len());
+    let mut rest = dw.as_mut_slice();
+    for stretch in stretches {
+        let own;
+        (own, rest) = rest.split_at_mut(stretch.touched.len() * (h + 1));
+        tasks.push((stretch, own));
+    }
+    tasks.into_par_iter().for_each(|(stretch, dw)| {
+        for (dw, (_, texts, slopes)) in dw.chunks_exact_mut(h + 1).zip(stretch.labels()) {
+            dw[h] = add_up(x, texts, slopes, &mut dw[..h]);
+        }
+    });
+    dw
 }
 
 impl Active<'_> {
+    fn pairs(&self) -> Pairs<'_> {
+        Pairs { indptr: self.indptr, ids: self.ids }
+    }
+
     fn check(&self, x: &Tensor, weights: &[f32], rows_of_step: usize) -> Result<()> {
         let wrong = |problem: String| Err(Error::Shape(problem));
         let (b, h, n) = (x.rows(), x.cols(), self.ids.len());
@@ -123,136 +150,14 @@ impl Active<'_> {
         if rows_of_step < b.max(1) {
             return wrong(format!("a step of {rows_of_step} texts with {b} of them in one part"));
         }
-        let rising = self.indptr.is_sorted() && self.indptr.first() == Some(&0);
-        if self.indptr.len() != b + 1 || !rising || self.indptr[b] != n || self.targets.len() != n {
-            return wrong(format!(
-                "{n} active labels with {} targets and {} offsets for {b} texts; expected {} offsets rising from 0 to {n}",
-                self.targets.len(),
-                self.indptr.len(),
-                b + 1
-            ));
+        if self.targets.len() != n {
+            return wrong(format!("{n} active labels with {} targets", self.targets.len()));
         }
-        let l = weights.len() / (h + 1);
-        for (i, ends) in self.indptr.windows(2).enumerate() {
-            let ids = &self.ids[ends[0]..ends[1]];
-            if !ids.is_sorted_by(|a, b| a < b) || ids.last().is_some_and(|&id| id as usize >= l) {
-                return wrong(format!("active labels of text {i} must rise and lie below {l}"));
-            }
-        }
+        self.pairs().check(b, weights.len() / (h + 1))?;
         match self.targets.iter().find(|target| !(target.is_finite() && **target >= 0.0)) {
             Some(target) => wrong(format!("target {target} of an active label; expected 0 or more")),
             None => Ok(()),
         }
-    }
-}
-
-/// Everything that stays the same during a step.
-struct Problem<'a> {
-    x: &'a [f32],
-    h: usize,
-    weights: &'a [f32],
-    active: &'a Active<'a>,
-    criterion: ActiveCriterion,
-    weighted: bool,
-    rows_of_step: usize,
-}
-
-impl<'a> Problem<'a> {
-    /// Slopes of [`ROWS`] texts for each task, and the first of the texts.
-    fn tasks<'s>(&self, slopes: &'s mut [f32]) -> Vec<(usize, &'s mut [f32])> {
-        let indptr = self.active.indptr;
-        let b = indptr.len() - 1;
-        let mut rest = slopes;
-        let mut tasks = Vec::with_capacity(b.div_ceil(ROWS));
-        for first in (0..b).step_by(ROWS) {
-            let task;
-            (task, rest) = rest.split_at_mut(indptr[(first + ROWS).min(b)] - indptr[first]);
-            tasks.push((first, task));
-        }
-        tasks
-    }
-
-    /// Loss, slopes d loss / d z and `dx` of the texts from `first` on, as many as `dx` has rows.
-    fn rows(&self, first: usize, slopes: &mut [f32], dx: &mut [f32]) -> f64 {
-        let indptr = &self.active.indptr[first..=first + dx.len() / self.h];
-        let mut next = indptr.to_vec();
-        let mut losses = vec![0.0; dx.len() / self.h];
-        // The lowest label that is still to come for any of these texts.
-        let lowest = |next: &[usize]| {
-            let ids = next
-                .iter()
-                .zip(&indptr[1..])
-                .filter(|(at, end)| at < end)
-                .map(|(&at, _)| self.active.ids[at]);
-            ids.min()
-        };
-        while let Some(lowest) = lowest(&next) {
-            let end = lowest as usize / LABELS * LABELS + LABELS;
-            for (i, dx) in dx.chunks_exact_mut(self.h).enumerate() {
-                let ids = &self.active.ids[next[i]..indptr[i + 1]];
-                let n = ids.iter().take(LABELS).take_while(|&&id| (id as usize) < end).count();
-                if n == 0 {
-                    continue;
-                }
-                let factor = 1.0 / ((indptr[i + 1] - indptr[i]) as f64 * self.rows_of_step as f64);
-                let slopes = &mut slopes[next[i] - indptr[0]..][..n];
-                losses[i] += factor * self.few(first + i, next[i], factor as f32, slopes, dx);
-                next[i] += n;
-            }
-        }
-        losses.iter().sum()
-    }
-
-    /// Sum of c f(z) over as many active labels of a text as there are `slopes`, beginning with the one at `at`.
-    fn few(&self, row: usize, at: usize, factor: f32, slopes: &mut [f32], dx: &mut [f32]) -> f64 {
-        let n = slopes.len();
-        let (ids, targets) = (&self.active.ids[at..at + n], &self.active.targets[at..at + n]);
-        self.margins(&self.x[row * self.h..][..self.h], ids, slopes);
-        let loss = match self.criterion {
-            ActiveCriterion::SquaredHinge => squared_hinge(slopes, targets, self.weighted, factor),
-            ActiveCriterion::Hinge => hinge(slopes, targets, self.weighted, factor),
-            ActiveCriterion::CrossEntropy => cross_entropy(slopes, targets, self.weighted, factor),
-        };
-        let terms = ids.iter().zip(slopes.iter()).filter(|(_, slope)| **slope != 0.0);
-        add_up(terms.map(|(&id, &slope)| (slope, &self.label(id)[..self.h])), dx);
-        f64::from(loss)
-    }
-
-    /// z of the labels `ids`.
-    fn margins(&self, x: &[f32], ids: &[u32], z: &mut [f32]) {
-        let (ids, rest) = ids.as_chunks::<4>();
-        let (z, z_rest) = z.as_chunks_mut::<4>();
-        for (ids, z) in ids.iter().zip(z) {
-            let rows = ids.map(|id| self.label(id));
-            let sums = dot4(x, &rows.map(|row| &row[..self.h]));
-            *z = std::array::from_fn(|k| sums[k] + rows[k][self.h]);
-        }
-        for (&id, z) in rest.iter().zip(z_rest) {
-            let row = self.label(id);
-            *z = dot(x, &row[..self.h]) + row[self.h];
-        }
-    }
-
-    /// Weights and bias of a label.
-    fn label(&self, id: u32) -> &'a [f32] {
-        &self.weights[id as usize * (self.h + 1)..][..=self.h]
-    }
-}
-
-/// y += a x for all terms (a, x) in their order, four at a time.
-fn add_up<'a>(terms: impl Iterator<Item = (f32, &'a [f32])>, y: &mut [f32]) {
-    let mut waiting: ([f32; 4], [&[f32]; 4]) = ([0.0; 4], [&[]; 4]);
-    let mut n = 0;
-    for (a, x) in terms {
-        (waiting.0[n], waiting.1[n]) = (a, x);
-        n += 1;
-        if n == 4 {
-            axpy4(&waiting.0, &waiting.1, y);
-            n = 0;
-        }
-    }
-    for (&a, x) in waiting.0.iter().zip(waiting.1).take(n) {
-        axpy(a, x, y);
     }
 }
 
@@ -302,65 +207,5 @@ crate::simd! {
             *z = -factor * sign * count * sigmoid;
         }
         sum
-    }
-}
-
-/// The texts of each touched label, with slopes that are not 0.
-struct Columns {
-    /// Rising.
-    touched: Vec<u32>,
-    /// Texts of the touched label i are `indptr[i]..indptr[i + 1]` of the others.
-    indptr: Vec<usize>,
-    /// Rising within a label.
-    rows: Vec<u32>,
-    slopes: Vec<f32>,
-}
-
-impl Columns {
-    /// Turns rows of active labels into columns, `l` labels in all.
-    fn new(active: &Active<'_>, slopes: &[f32], l: usize) -> Self {
-        // 0: not active; else 1 + the number of slopes; then the place of the next one.
-        let mut places = vec![0usize; l];
-        for (&id, &slope) in active.ids.iter().zip(slopes) {
-            let count = &mut places[id as usize];
-            *count = (*count).max(1) + usize::from(slope != 0.0);
-        }
-        let touched: Vec<u32> =
-            (0..).zip(&places).filter(|(_, count)| **count > 0).map(|(id, _)| id).collect();
-        let mut indptr = Vec::with_capacity(touched.len() + 1);
-        indptr.push(0);
-        for (i, &id) in touched.iter().enumerate() {
-            let place = &mut places[id as usize];
-            indptr.push(indptr[i] + *place - 1);
-            *place = indptr[i];
-        }
-        let total = indptr[touched.len()];
-        let (mut rows, mut found) = (vec![0; total], vec![0.0; total]);
-        for (row, ends) in (0..).zip(active.indptr.windows(2)) {
-            let range = ends[0]..ends[1];
-            let entries = active.ids[range.clone()].iter().zip(&slopes[range]);
-            for (&id, &slope) in entries.filter(|(_, slope)| **slope != 0.0) {
-                let at = &mut places[id as usize];
-                (rows[*at], found[*at]) = (row, slope);
-                *at += 1;
-            }
-        }
-        Columns { touched, indptr, rows, slopes: found }
-    }
-
-    /// `dw [touched, h + 1]` from `x [b, h]`.
-    fn gradient(&self, x: &[f32], h: usize) -> Vec<f32> {
-        let mut dw = vec![0.0; self.touched.len() * (h + 1)];
-        let tasks = dw.par_chunks_mut(TOUCHED * (h + 1)).enumerate();
-        tasks.for_each(|(task, dw)| {
-            for (dw, ends) in dw.chunks_exact_mut(h + 1).zip(self.indptr[task * TOUCHED..].windows(2)) {
-                let (rows, slopes) = (&self.rows[ends[0]..ends[1]], &self.slopes[ends[0]..ends[1]]);
-                let terms =
-                    rows.iter().zip(slopes).map(|(&row, &slope)| (slope, &x[row as usize * h..][..h]));
-                add_up(terms, &mut dw[..h]);
-                dw[h] = slopes.iter().sum();
-            }
-        });
-        dw
     }
 }

@@ -63,6 +63,11 @@ impl Columns {
         Columns { width, starts, entries }
     }
 
+    /// Number of stretches.
+    pub(crate) fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
+
     /// Stretch i in the order of labels.
     pub(crate) fn stretch(&self, i: usize) -> Stretch {
         let entries = &self.entries[self.starts[i]..self.starts[i + 1]];

@@ -52,13 +52,14 @@ mod update;
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
+pub(crate) use columns::{Columns, Stretch};
 pub use pairs::Pairs;
+pub(crate) use pairs::{Rows, add_up};
 pub use storage::Place;
 
 use crate::error::{Error, Result};
 use crate::ops::half::Element;
 use crate::optim::{AdamWConfig, Lazy, stored};
-use pairs::Rows;
 use storage::{Array, Arrays, Removed};
 
 /// How many bytes a weight takes.
@@ -149,7 +150,7 @@ impl LabelTable {
     /// Sets all weights: `f(label, row [d])` gets what there is and leaves what there shall be.
     pub fn fill(&mut self, f: impl Fn(u32, &mut [f32]) + Sync) {
         fn rows<E: Element>(weights: &mut [E], dim: usize, f: impl Fn(u32, &mut [f32]) + Sync) {
-            let width = columns::Columns::width(weights.len() / dim);
+            let width = Columns::width(weights.len() / dim);
             weights.par_chunks_mut(width * dim).enumerate().for_each(|(task, weights)| {
                 let mut row = vec![0.0; dim];
                 for (label, weights) in ((task * width) as u32..).zip(weights.chunks_exact_mut(dim)) {

@@ -121,9 +121,8 @@ impl<'a, E: Element> Rows<'a, E> {
             self.margins(&x[text * self.dim..][..self.dim], ids, next, z);
             losses[take.text] += slope(text, take.pairs.start, z);
             if !dx.is_empty() {
-                let terms = ids.iter().zip(z.iter()).filter(|(_, slope)| **slope != 0.0);
-                let terms = terms.map(|(&id, &slope)| (slope, self.label(id)));
-                add_up(terms, &mut dx[take.text * self.dim..][..self.dim]);
+                let dx = &mut dx[take.text * self.dim..][..self.dim];
+                add_terms(ids.iter().zip(z.iter()).map(|(&id, &slope)| (slope, self.label(id))), dx);
             }
         }
         losses.iter().sum()
@@ -177,11 +176,20 @@ fn takes(indptr: &[usize], ids: &[u32], width: usize) -> Vec<Take> {
     takes
 }
 
-/// y += a x for all terms (a, x) in their order, four at a time.
-pub(crate) fn add_up<'a, E: Element>(terms: impl Iterator<Item = (f32, &'a [E])>, y: &mut [f32]) {
+/// The gradient of a label: `dw` += sum of slope x over some of the texts `x [b, d]`, in their order; returns that of the
+/// bias.
+pub(crate) fn add_up(x: &[f32], texts: &[u32], slopes: &[f32], dw: &mut [f32]) -> f32 {
+    let d = dw.len();
+    let terms = texts.iter().zip(slopes).map(|(&text, &slope)| (slope, &x[text as usize * d..][..d]));
+    add_terms(terms, dw);
+    slopes.iter().sum()
+}
+
+/// y += a x for all terms (a, x) with an a that is not 0, in their order, four at a time.
+fn add_terms<'a, E: Element>(terms: impl Iterator<Item = (f32, &'a [E])>, y: &mut [f32]) {
     let mut waiting: ([f32; 4], [&[E]; 4]) = ([0.0; 4], [&[]; 4]);
     let mut n = 0;
-    for (a, x) in terms {
+    for (a, x) in terms.filter(|(a, _)| *a != 0.0) {
         (waiting.0[n], waiting.1[n]) = (a, x);
         n += 1;
         if n == 4 {

@@ -139,14 +139,13 @@ impl<E: Moved, M: Moved> Part<'_, E, M> {
             if let Some(&next) = stretch.touched.get(i + AHEAD) {
                 self.prefetch(next as usize - self.first);
             }
-            let terms = texts.iter().zip(slopes).filter(|(_, slope)| **slope != 0.0);
-            add_up(terms.map(|(&text, &slope)| (slope, &x[text as usize * dim..][..dim])), &mut grad);
+            let bias = add_up(x, texts, slopes, &mut grad);
             let at = label as usize - self.first;
             let (record, row) = (&mut self.records[at], at * dim..(at + 1) * dim);
             let [keep, keep_m, keep_v] = waiting.left(record.settled);
             let mut step = moving.step;
             step.keep = [1.0, keep_m, keep_v];
-            self.biases[at] = step.moved(self.biases[at], slopes.iter().sum(), &mut record.m, &mut record.v);
+            self.biases[at] = step.moved(self.biases[at], bias, &mut record.m, &mut record.v);
             step.keep[0] = keep * left;
             let (weights, m) = (&mut self.weights[row.clone()], &mut self.m[row.clone()]);
             let v = self.v.get_mut(row).unwrap_or_default();

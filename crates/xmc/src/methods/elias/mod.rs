@@ -10,7 +10,7 @@ mod first;
 mod head;
 mod keys;
 mod learner;
-#[expect(dead_code, reason = "read by the stages that follow")]
+#[cfg_attr(not(test), expect(dead_code, reason = "read by the stages that follow"))]
 mod stages;
 #[expect(dead_code, reason = "called by the stages")]
 mod training;

@@ -254,7 +254,7 @@ impl<'a> Training<'a> {
         let found = self.learner.best(self.task.validation, DEEPEST.min(y.cols()))?;
         let config = EvaluateConfig { ks: vec![1, DEEPEST], resamples: 0, ..EvaluateConfig::default() };
         let report = evaluate(&found, &y, &label_counts(self.task.y), self.task.y.rows(), &[], &config)?;
-        let value = |name: &str| 100.0 * report.values.get(name).unwrap_or_default();
+        let value = |name: &str| report.values.get(name).unwrap_or_default();
         self.task.events.message(&format!(
             "{}, {when}: {}   P@1 {:.2}   R@{DEEPEST} {:.2}",
             name(self.task.stage),
@@ -308,3 +308,6 @@ pub(super) fn name(stage: Stage) -> &'static str {
         _ => "stage1",
     }
 }
+
+#[cfg(test)]
+mod tests;

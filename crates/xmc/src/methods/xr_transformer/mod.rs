@@ -20,7 +20,7 @@ mod model;
 mod plan;
 mod presets;
 #[cfg(test)]
-mod toy;
+pub(super) mod toy;
 mod training;
 mod write;
 

@@ -22,18 +22,18 @@ use crate::methods::TrainOptions;
 use crate::methods::start::Start;
 use crate::run::{Identity, Run};
 
-pub(super) const ROWS: usize = 96;
-pub(super) const LABELS: u32 = 24;
+pub(in crate::methods) const ROWS: usize = 96;
+pub(in crate::methods) const LABELS: u32 = 24;
 const WORDS: u32 = LABELS + 10;
 
 /// Everything that the levels are trained from.
-pub(super) struct World {
-    pub(super) dir: TempDir,
-    pub(super) start: Start,
-    pub(super) tokens: Tokens,
-    pub(super) x: Features,
-    pub(super) y: Csr,
-    pub(super) tree: Tree,
+pub(in crate::methods) struct World {
+    pub(in crate::methods) dir: TempDir,
+    pub(in crate::methods) start: Start,
+    pub(in crate::methods) tokens: Tokens,
+    pub(in crate::methods) x: Features,
+    pub(in crate::methods) y: Csr,
+    pub(in crate::methods) tree: Tree,
 }
 
 /// Labels of row i; every 16th row has none.
@@ -55,7 +55,7 @@ fn words(i: usize) -> Vec<u32> {
 }
 
 impl World {
-    pub(super) fn new() -> Self {
+    pub(in crate::methods) fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let encoder = dir.path().join("encoder");
         fs::create_dir(&encoder).unwrap();

@@ -10,7 +10,9 @@ use xmc_data::{Csr, CsrBuilder, Error, Result};
 
 use crate::features::Features;
 use crate::negatives::Matching;
-use crate::ranker::{LevelTask, PerLevel, RankerConfig, check_relevance, packing, train_levels};
+use crate::ranker::{
+    LevelParams, LevelTask, PerLevel, RankerConfig, check_relevance, packing, train_levels, train_parents,
+};
 use crate::search::{MarginScratch, Query};
 use crate::solver::Loss;
 use crate::store::{Level, LevelView, Precision, Values, widen};
@@ -115,6 +117,28 @@ impl LevelInput<'_> {
         self.relevance.map_or(Ok(()), |r| check_relevance(r, self.targets))
     }
 
+    /// Checked settings of this level.
+    fn params(&self, ranker: &RankerConfig) -> Result<LevelParams> {
+        ranker.check()?;
+        self.check()?;
+        ranker.level(0, 1)
+    }
+
+    fn task<'t>(&'t self, params: &'t LevelParams) -> Result<LevelTask<'t>> {
+        let (targets, relevance) = self.positives()?;
+        Ok(LevelTask {
+            params,
+            matching: match self.matching {
+                None => Matching::All(self.x.rows() as u32),
+                Some(rows) => Matching::Rows(rows.transpose()),
+            },
+            targets,
+            relevance,
+            offsets: self.offsets,
+            packing: packing(self.offsets, self.x.sparse().cols())?,
+        })
+    }
+
     /// Targets and relevance by node, without the targets that are zero.
     fn positives(&self) -> Result<(Csr, Option<Csr>)> {
         if self.targets.values().iter().all(|&v| v != 0.0) {
@@ -129,6 +153,42 @@ impl LevelInput<'_> {
         };
         Ok((positives(self.targets)?, self.relevance.map(positives).transpose()?))
     }
+}
+
+/// Adds up how many of `total` children are done.
+fn counted(total: usize, progress: &(dyn Fn(u64, u64) + Sync)) -> impl Fn(usize) + Sync {
+    let done = AtomicU64::new(0);
+    move |n: usize| progress(done.fetch_add(n as u64, Ordering::Relaxed) + n as u64, total as u64)
+}
+
+/// Trains every node on its own, against the rows that match it (`input.matching [n, nodes]`) and its positives, for asking
+/// a few nodes at a time, wherever they stand. `input.offsets` must give each parent one child.
+///
+/// Returns the weights `[nodes, d_sparse + d_dense + 1]`; the last column is what the constant feature adds.
+/// `progress(done, total)` counts nodes.
+pub fn node_weights(
+    input: &LevelInput,
+    config: &LevelConfig,
+    seed: u64,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<Csr> {
+    if input.offsets.windows(2).any(|w| w[1] - w[0] != 1) {
+        return Err(Error::Shape("offsets: expected one child for each parent".to_owned()));
+    }
+    let ranker = config.ranker();
+    let params = input.params(&ranker)?;
+    let task = input.task(&params)?;
+    let count = counted(input.targets.cols(), progress);
+    let nodes = train_parents(input.x, &[task], seed, 0, &|_, weights| weights, &count);
+    let first_dense = input.x.sparse().cols() as u32;
+    let mut weights = CsrBuilder::new();
+    for node in nodes.into_iter().flatten() {
+        let constant = node.bias.iter().map(|weight| config.bias * weight);
+        let dense = (first_dense..).zip(node.dense.iter().copied().chain(constant));
+        let sparse = node.entries.iter().map(|&(feature, _, weight)| (feature, weight));
+        weights.push(sparse.chain(dense.filter(|&(_, weight)| weight != 0.0)));
+    }
+    weights.finish(input.x.cols() + 1)
 }
 
 /// The rankers of one level.
@@ -149,22 +209,9 @@ impl LevelModel {
         progress: &(dyn Fn(u64, u64) + Sync),
     ) -> Result<LevelModel> {
         let ranker = config.ranker();
-        ranker.check()?;
-        input.check()?;
-        let (targets, relevance) = input.positives()?;
-        let task = LevelTask {
-            params: &ranker.level(0, 1)?,
-            matching: match input.matching {
-                None => Matching::All(input.x.rows() as u32),
-                Some(rows) => Matching::Rows(rows.transpose()),
-            },
-            targets,
-            relevance,
-            offsets: input.offsets,
-            packing: packing(input.offsets, input.x.sparse().cols())?,
-        };
-        let (done, total) = (AtomicU64::new(0), input.targets.cols() as u64);
-        let count = |n: usize| progress(done.fetch_add(n as u64, Ordering::Relaxed) + n as u64, total);
+        let params = input.params(&ranker)?;
+        let task = input.task(&params)?;
+        let count = counted(input.targets.cols(), progress);
         let mut levels = train_levels(input.x, &[task], config.precision, seed, 0, &count);
         let level = levels.pop().ok_or_else(|| Error::Shape("a level without parents".to_owned()))?;
         Ok(LevelModel {

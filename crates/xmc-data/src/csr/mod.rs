@@ -12,6 +12,7 @@
 //! ```
 
 mod builder;
+mod file;
 mod ops;
 
 pub use builder::CsrBuilder;

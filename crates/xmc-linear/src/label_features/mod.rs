@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use xmc_data::{Csr, CsrBuilder, Error, Result};
 
 use crate::features::Features;
-pub use pifa::pifa;
+pub use pifa::{centroids, pifa};
 
 /// Where label rows come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

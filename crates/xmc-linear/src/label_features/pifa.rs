@@ -18,13 +18,24 @@ const LABELS_PER_TASK: usize = 128;
 /// Label rows from training rows `x [n, d]` and labels `y [n, L]`; a dense block of `x` is summed alike and the norm
 /// is that of both parts together.
 pub fn pifa(x: &Features, y: &Csr) -> Result<Features> {
+    let share: Vec<f32> =
+        y.iter().map(|row| row.norm()).map(|n| if n > 0.0 { 1.0 / n } else { 0.0 }).collect();
+    weighted(x, y, &share)
+}
+
+/// The same where every row says as much about each of its labels, however many they are: `u_l` is the sum of `y_il x_i`.
+/// (spec: ELIAS, 2.3)
+pub fn centroids(x: &Features, y: &Csr) -> Result<Features> {
+    weighted(x, y, &vec![1.0; y.rows()])
+}
+
+/// Normalised sums of `y_il share_i x_i`.
+fn weighted(x: &Features, y: &Csr, share: &[f32]) -> Result<Features> {
     if x.rows() != y.rows() {
         let (a, b) = (x.rows(), y.rows());
         return Err(xmc_data::Error::Shape(format!("{a} rows of features and {b} rows of labels")));
     }
     let rows_of = y.transpose();
-    let share: Vec<f32> =
-        y.iter().map(|row| row.norm()).map(|n| if n > 0.0 { 1.0 / n } else { 0.0 }).collect();
     let tasks = y.cols().div_ceil(LABELS_PER_TASK);
     let parts: Vec<Part> = (0..tasks)
         .into_par_iter()
@@ -34,7 +45,7 @@ pub fn pifa(x: &Features, y: &Csr) -> Result<Features> {
                 let start = task * LABELS_PER_TASK;
                 let mut part = Part::default();
                 for label in start..(start + LABELS_PER_TASK).min(y.cols()) {
-                    part.push(x, rows_of.row(label), &share, sum);
+                    part.push(x, rows_of.row(label), share, sum);
                 }
                 part
             },

@@ -238,3 +238,32 @@ fn inputs_that_do_not_fit_are_refused() {
     let input = LevelInput { x: &x, targets: &wide, matching: None, relevance: None, offsets: &[0, 65_536] };
     assert!(message(input, LevelConfig::default()).contains("65536 children, at most 65535 are supported"));
 }
+
+#[test]
+fn nodes_on_their_own_are_parents_of_one_child() {
+    let (x, y) = data(12, 5, 6);
+    let offsets: Vec<u32> = (0..=CHILDREN as u32).collect();
+    let mut rows = CsrBuilder::new();
+    for i in 0..ROWS as u32 {
+        let shown: std::collections::BTreeSet<u32> =
+            (0..4).map(|j| (i * 7 + j * 5) % CHILDREN as u32).collect();
+        rows.push(shown.into_iter().map(|node| (node, 0.5)));
+    }
+    let rows = rows.finish(CHILDREN).unwrap();
+    let input = LevelInput { x: &x, targets: &y, matching: Some(&rows), relevance: None, offsets: &offsets };
+    let config = LevelConfig { bias: 0.5, threshold: 0.05, ..LevelConfig::default() };
+    let level = learn(&input, &config);
+    let nodes = node_weights(&input, &config, 5, &|_, _| {}).unwrap();
+    let mut scratch = MarginScratch::default();
+    for i in 0..ROWS {
+        let query = Query::of(&x, i);
+        let dense = (12..).zip(query.dense.iter().copied());
+        let features: Vec<(u32, f32)> = query.sparse.iter().chain(dense).chain([(17, 1.0)]).collect();
+        for node in 0..CHILDREN {
+            let margin: f32 = features.iter().map(|&(f, v)| v * nodes.row(node).get(f)).sum();
+            assert!((margin - level.margins(&mut scratch, query, node)[0]).abs() < 1e-5);
+        }
+    }
+    let wrong = LevelInput { offsets: &[0, 2, 21], matching: None, ..input };
+    assert!(node_weights(&wrong, &config, 5, &|_, _| {}).is_err());
+}

@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use xmc_data::{Csr, Error, Result};
 
+pub(crate) use self::config::LevelParams;
 pub use self::config::{PerLevel, RankerConfig, RelevanceMode};
-pub(crate) use self::queue::{LevelTask, train_levels};
+pub(crate) use self::queue::{LevelTask, train_levels, train_parents};
 use crate::features::Features;
 use crate::negatives;
 use crate::store::{Packing, TreeModel};

@@ -34,7 +34,10 @@ pub(crate) fn train_levels(
     first: usize,
     progress: &(dyn Fn(usize) + Sync),
 ) -> Vec<Level> {
-    let chunks = run_queue(x, tasks, precision, seed, first, progress);
+    let sparse = x.sparse().cols();
+    let pack =
+        |task: &LevelTask, weights: ChunkWeights| Chunk::new(&weights, sparse, task.packing, precision);
+    let chunks = train_parents(x, tasks, seed, first, &pack, progress);
     let level = |(task, chunks): (&LevelTask, Vec<Chunk>)| {
         let mut builder = LevelBuilder::new(task.packing, precision);
         for chunk in chunks {
@@ -45,15 +48,16 @@ pub(crate) fn train_levels(
     tasks.iter().zip(chunks).map(level).collect()
 }
 
-/// Trains every parent of the given levels, the most work first; returns chunks by level and parent.
-fn run_queue(
+/// Trains every parent of the given levels, the most work first; returns what `pack` makes of the weights, by level and
+/// parent.
+pub(crate) fn train_parents<T: Send>(
     x: &Features,
     levels: &[LevelTask],
-    precision: Precision,
     seed: u64,
     first: usize,
+    pack: &(impl Fn(&LevelTask, ChunkWeights) -> T + Sync),
     progress: &(dyn Fn(usize) + Sync),
-) -> Vec<Vec<Chunk>> {
+) -> Vec<Vec<T>> {
     let mut jobs: Vec<(u64, usize, usize)> = Vec::new();
     for (t, level) in levels.iter().enumerate() {
         for (p, w) in level.offsets.windows(2).enumerate() {
@@ -61,7 +65,7 @@ fn run_queue(
         }
     }
     jobs.sort_unstable_by(|a, b| b.0.cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
-    let slots: Vec<Vec<Mutex<Option<Chunk>>>> =
+    let slots: Vec<Vec<Mutex<Option<T>>>> =
         levels.iter().map(|l| l.offsets.windows(2).map(|_| Mutex::new(None)).collect()).collect();
     let next = AtomicUsize::new(0);
     rayon::scope(|scope| {
@@ -69,17 +73,18 @@ fn run_queue(
             scope.spawn(|_| {
                 let mut worker = Worker::new(x);
                 while let Some(&(_, t, p)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let chunk = worker.train_parent(&levels[t], p, precision, job_seed(seed, first + t, p));
+                    let weights = worker.train_parent(&levels[t], p, job_seed(seed, first + t, p));
+                    let packed = pack(&levels[t], weights);
                     if let Ok(mut slot) = slots[t][p].lock() {
-                        *slot = Some(chunk);
+                        *slot = Some(packed);
                     }
                     progress((levels[t].offsets[p + 1] - levels[t].offsets[p]) as usize);
                 }
             });
         }
     });
-    let chunk = |slot: Mutex<Option<Chunk>>| slot.into_inner().ok().flatten();
-    slots.into_iter().map(|level| level.into_iter().filter_map(chunk).collect()).collect()
+    let packed = |slot: Mutex<Option<T>>| slot.into_inner().ok().flatten();
+    slots.into_iter().map(|level| level.into_iter().filter_map(packed).collect()).collect()
 }
 
 /// A seed of its own for every parent, so that the order of work does not matter.
@@ -103,8 +108,8 @@ impl<'a> Worker<'a> {
         Worker { x, renumbering, position: vec![u32::MAX; x.rows()], rows: Vec::new() }
     }
 
-    /// Trains the children of parent `p` and packs them.
-    fn train_parent(&mut self, level: &LevelTask, p: usize, precision: Precision, seed: u64) -> Chunk {
+    /// Trains the children of parent `p`.
+    fn train_parent(&mut self, level: &LevelTask, p: usize, seed: u64) -> ChunkWeights {
         let children = level.offsets[p]..level.offsets[p + 1];
         self.rows.clear();
         level.matching.extend(p, &mut self.rows);
@@ -131,7 +136,7 @@ impl<'a> Worker<'a> {
             self.position[r as usize] = u32::MAX;
         }
         let columns = solver::solve(&sub, &problems, &level.params.solver, seed);
-        Chunk::new(&by_feature(&sub, columns), self.x.sparse().cols(), level.packing, precision)
+        by_feature(&sub, columns)
     }
 
     fn child(&self, level: &LevelTask, child: usize) -> Child {

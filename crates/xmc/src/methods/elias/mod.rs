@@ -4,21 +4,19 @@
 //! A text goes to a few clusters, a cluster has weighted edges to labels, and only the labels with the best paths are
 //! scored. Encoder, clusters, edges and label classifiers learn together.
 
-mod beam;
-mod cluster_head;
+#[cfg_attr(not(test), expect(dead_code, reason = "training is not written yet"))]
+mod adjacency;
+mod calibrate;
+#[cfg_attr(not(test), expect(dead_code, reason = "training is not written yet"))]
+mod clusters;
 mod config;
-mod edge_slopes;
 mod exhaustive;
 mod first;
-mod graph;
 mod head;
-mod index;
 mod keys;
 mod learner;
-mod merge;
-mod part;
-mod path_loss;
-mod paths;
+#[expect(dead_code, reason = "training is not written yet")]
+mod ranker;
 #[cfg_attr(not(test), expect(dead_code, reason = "read by the stages that follow"))]
 mod stages;
 #[expect(dead_code, reason = "called by the stages")]
@@ -28,5 +26,3 @@ pub use config::{
     ClassifierConfig, Clustering, EliasConfig, Files, FirstBias, Head, IndexConfig, Moments, Phase,
     RankerConfig, Stage, Stored, TrainingConfig,
 };
-pub use graph::{Graph, PAD};
-pub use index::{Index, IndexOptions, Part, PartGradients, Rates, Scale, Shortlist};

@@ -15,8 +15,8 @@ use crate::ops::half::Element;
 /// Texts of a task: they share the weights that one of them brings into the cache.
 const TEXTS: usize = 8;
 
-/// Labels that a text takes of a stretch, in the mean: 24 KB of weights with 384 columns in f32.
-const LABELS: usize = 16;
+/// Bytes of a column of the labels that a text takes of a stretch, in the mean: 24 KB of weights with 384 columns.
+const COLUMN: usize = 64;
 
 /// The most labels that a text takes at a time.
 const MOST: usize = 64;
@@ -84,7 +84,8 @@ impl<'a, E: Element> Rows<'a, E> {
     ) -> Vec<f64> {
         let b = pairs.indptr.len() - 1;
         let labels = self.biases.len().div_ceil(self.bias_stride);
-        let width = (LABELS * labels * b).div_ceil(pairs.ids.len().max(1)).clamp(LABELS, labels.max(LABELS));
+        let mean = COLUMN / size_of::<E>();
+        let width = (mean * labels * b).div_ceil(pairs.ids.len().max(1)).clamp(mean, labels.max(mean));
         let (mut z, mut dx) = (z, dx);
         let mut tasks = Vec::with_capacity(b.div_ceil(TEXTS));
         for first in (0..b).step_by(TEXTS) {

@@ -4,7 +4,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use xmc::OpenOptions;
+use xmc::{OpenOptions, PredictOptions};
 use xmc_nn::Device;
 
 /// Extreme multi-label text classification: the few right labels of a text out of thousands to millions.
@@ -46,6 +46,8 @@ pub(crate) enum Method {
     XrTransformer,
     /// One encoder for texts and label names, fine-tuned: labels of a text are the nearest (DEXML).
     Dexml,
+    /// An encoder and a search index that learn together: clusters, edges to labels, a classifier for each label (ELIAS).
+    Elias,
 }
 
 /// Where and how an encoder computes; models without one ignore it.
@@ -81,6 +83,38 @@ pub(crate) enum Precision {
     Bf16,
 }
 
+/// How far to search; the model's own numbers if not given.
+#[derive(Clone, Copy, Debug, Parser)]
+pub(crate) struct Search {
+    /// Nodes kept at every level of a tree, or clusters that a text goes to (elias).
+    #[arg(long, value_name = "N", conflicts_with = "exact")]
+    pub(crate) beam: Option<NonZeroU32>,
+    /// Labels that are scored (elias).
+    #[arg(long, value_name = "K", conflicts_with = "exact")]
+    pub(crate) shortlist: Option<NonZeroU32>,
+    /// Edges of a cluster that are followed, from the best on (elias); all if not given.
+    #[arg(long, value_name = "N", conflicts_with = "exact")]
+    pub(crate) edges: Option<NonZeroU32>,
+    /// Search until no better label is possible: slower than the beam, and exact. elias: score all labels, by their
+    /// classifiers alone.
+    #[arg(long)]
+    pub(crate) exact: bool,
+}
+
+impl Search {
+    /// The same for the library, for the best `k` labels.
+    pub(crate) fn options(&self, k: usize) -> PredictOptions {
+        let number = |n: NonZeroU32| n.get() as usize;
+        PredictOptions {
+            top_k: k,
+            beam_size: self.beam.map(number),
+            shortlist: self.shortlist.map(number),
+            edges: self.edges.map(number),
+            exact: self.exact,
+        }
+    }
+}
+
 /// Where texts come from.
 #[derive(Debug, Parser)]
 pub(crate) struct Input {
@@ -106,6 +140,7 @@ pub(crate) struct Quickstart {
 }
 
 /// Train a model
+#[allow(clippy::struct_excessive_bools, reason = "each is an option")]
 #[derive(Debug, Parser)]
 pub(crate) struct Train {
     /// What to train.
@@ -115,15 +150,18 @@ pub(crate) struct Train {
     #[arg(long, value_name = "DIR|FILE")]
     pub(crate) data: PathBuf,
     /// Folder for the model; an earlier model there is replaced when the new one is complete.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: PathBuf,
-    /// Encoder that dexml and xr-transformer begin with: folder in Hugging Face layout, or its name on the hub in builds
-    /// with the feature hub; for xr-transformer also a model of either. Wins over the setting `encoder`.
+    #[arg(long, value_name = "DIR", required_unless_present = "dry_run")]
+    pub(crate) out: Option<PathBuf>,
+    /// Encoder that dexml, xr-transformer and elias begin with: folder in Hugging Face layout, or its name on the hub in
+    /// builds with the feature hub; for xr-transformer and elias also a model of any of them. Wins over the setting
+    /// `encoder`.
     #[arg(long, value_name = "DIR|HUB-ID|MODEL")]
     pub(crate) encoder: Option<String>,
     /// Settings to begin with; --config and --set change single ones. dexml: laptop (a few cores, an hour), server (many
     /// cores, a day) or paper, each for the size of the data. xr-transformer: laptop, or as published for eurlex-4k,
-    /// wiki10-31k, amazoncat-13k, wiki-500k, amazon-670k or amazon-3m. laptop if not given.
+    /// wiki10-31k, amazoncat-13k, wiki-500k, amazon-670k or amazon-3m. elias: laptop, as published for amazon-670k or
+    /// lf-amazontitles-131k, or as the authors of LEVER trained it: lever-lf-amazontitles-131k, lever-lf-amazon-131k,
+    /// lever-lf-wikiseealso-320k, lever-lf-wikipedia-500k or lever-lf-amazontitles-1.3m. laptop if not given.
     #[arg(long, value_name = "NAME")]
     pub(crate) preset: Option<String>,
     /// Settings in TOML; `xmc help-config METHOD` prints all of them.
@@ -147,6 +185,12 @@ pub(crate) struct Train {
     /// Do not measure the model on the test rows of the data.
     #[arg(long)]
     pub(crate) no_evaluation: bool,
+    /// Only say what training would cost: bytes of memory by part, operations and bytes of a step (elias).
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// With --dry-run: print one JSON object instead of tables.
+    #[arg(long, requires = "dry_run")]
+    pub(crate) json: bool,
 }
 
 /// Predict labels for texts, from a file or line by line from stdin
@@ -163,12 +207,8 @@ pub(crate) struct Predict {
     /// Labels for each row.
     #[arg(long, short = 'k', value_name = "K", default_value = "5")]
     pub(crate) top_k: NonZeroU32,
-    /// Nodes kept at every level of the tree; the model's own number if not given.
-    #[arg(long, value_name = "N", conflicts_with = "exact")]
-    pub(crate) beam: Option<NonZeroU16>,
-    /// Search until no better label is possible: slower than the beam, and exact.
-    #[arg(long)]
-    pub(crate) exact: bool,
+    #[command(flatten)]
+    pub(crate) search: Search,
     /// Format of the answers.
     #[arg(long, value_enum, default_value_t = OutputFormat::Jsonl)]
     pub(crate) format: OutputFormat,
@@ -214,20 +254,46 @@ pub(crate) struct Evaluate {
     /// Which rows.
     #[arg(long, value_enum, default_value_t = Split::Test)]
     pub(crate) split: Split,
-    /// Nodes kept at every level of the tree; the model's own number if not given.
-    #[arg(long, value_name = "N", conflicts_with = "exact")]
-    pub(crate) beam: Option<NonZeroU16>,
-    /// Search until no better label is possible: what the beam misses is the difference.
-    #[arg(long)]
-    pub(crate) exact: bool,
+    #[command(flatten)]
+    pub(crate) search: Search,
     #[command(flatten)]
     pub(crate) compute: Compute,
+    /// Search in several ways, and print what each finds and takes: beam=1,2,5,10,20, or shortlist=... or edges=... of models of
+    /// elias; if repeated, all combinations.
+    #[arg(long, value_name = "KEY=N,N,...", value_parser = sweep, conflicts_with_all = ["exact", "fail_under"])]
+    pub(crate) sweep: Vec<(Knob, Vec<usize>)>,
     /// Print one JSON object instead of tables.
     #[arg(long)]
     pub(crate) json: bool,
     /// End with exit code 1 if a metric is below this many percent, as in P@1=80; can be repeated.
     #[arg(long, value_name = "METRIC=PERCENT", value_parser = threshold)]
     pub(crate) fail_under: Vec<(String, f64)>,
+}
+
+/// What a sweep changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Knob {
+    /// Nodes or clusters that are kept.
+    Beam,
+    /// Labels that are scored.
+    Shortlist,
+    /// Edges of a cluster.
+    Edges,
+}
+
+impl Knob {
+    /// All, with their names.
+    pub(crate) const ALL: [(&str, Knob); 3] =
+        [("beam", Knob::Beam), ("shortlist", Knob::Shortlist), ("edges", Knob::Edges)];
+
+    /// The number in `options` that it changes.
+    pub(crate) fn of(self, options: &mut PredictOptions) -> &mut Option<usize> {
+        match self {
+            Knob::Beam => &mut options.beam_size,
+            Knob::Shortlist => &mut options.shortlist,
+            Knob::Edges => &mut options.edges,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -270,12 +336,8 @@ pub(crate) struct Explain {
     /// Words to show for each label.
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub(crate) terms: u32,
-    /// Nodes kept at every level of the tree; the model's own number if not given.
-    #[arg(long, value_name = "N", conflicts_with = "exact")]
-    pub(crate) beam: Option<NonZeroU16>,
-    /// Search until no better label is possible.
-    #[arg(long)]
-    pub(crate) exact: bool,
+    #[command(flatten)]
+    pub(crate) search: Search,
     /// Print one JSON object instead of tables.
     #[arg(long)]
     pub(crate) json: bool,
@@ -452,4 +514,17 @@ fn threshold(text: &str) -> Result<(String, f64), String> {
         Some((metric, percent)) if (0.0..=100.0).contains(&percent) => Ok((metric.to_owned(), percent)),
         _ => Err(format!("found `{text}`, expected a metric and a percentage like P@1=80")),
     }
+}
+
+/// `beam=1,2,5` to what is changed and its values.
+fn sweep(text: &str) -> Result<(Knob, Vec<usize>), String> {
+    let parsed = text.split_once('=').and_then(|(name, values)| {
+        let knob = Knob::ALL.iter().find(|(known, _)| *known == name)?.1;
+        let values: Option<Vec<usize>> =
+            values.split(',').map(|value| value.trim().parse().ok().filter(|&n| n > 0)).collect();
+        Some((knob, values?))
+    });
+    parsed.ok_or_else(|| {
+        format!("found `{text}`, expected beam, shortlist or edges and numbers from 1, like beam=1,2,5,10,20")
+    })
 }

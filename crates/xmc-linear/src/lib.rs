@@ -19,7 +19,7 @@ pub mod level;
 pub mod negatives;
 pub mod pecos;
 pub mod post_processor;
-mod prefetch;
+pub mod prefetch;
 pub mod ranker;
 pub mod search;
 pub mod solver;

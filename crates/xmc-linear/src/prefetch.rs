@@ -2,7 +2,7 @@
 
 /// Asks for the cache line of `values[at]` before it is needed.
 #[inline]
-pub(crate) fn prefetch<T>(values: &[T], at: usize) {
+pub fn prefetch<T>(values: &[T], at: usize) {
     #[cfg(target_arch = "x86_64")]
     if let Some(value) = values.get(at) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

@@ -98,7 +98,7 @@ fn main() -> Result<()> {
     let how = OpenOptions { precision: args.precision.resolve(), ..OpenOptions::default() };
     let model = Model::open_with(&args.model, how)?;
     let load_s = start.elapsed().as_secs_f64();
-    let options = PredictOptions { top_k: args.top_k, beam_size: Some(args.beam), exact: false };
+    let options = PredictOptions { beam_size: Some(args.beam), ..PredictOptions::top(args.top_k) };
 
     let mut passes = Vec::new();
     for _ in 0..args.passes {

@@ -89,7 +89,7 @@ fn filtered_labels_do_not_use_up_the_predictions() {
         y.push([(row[3].0, 1.0)]);
     }
     let asked = Part { y: y.finish(LABELS).unwrap(), filter, ..part() };
-    let options = EvaluateOptions { cuts: vec![1], resamples: 0, beam_size: None, exact: false };
+    let options = EvaluateOptions::at(&[1]);
     let report = evaluate(&model, &data, &asked, &options).unwrap();
     let precision = report.values.iter().find(|(name, _)| *name == "P@1").map(|(_, value)| value);
     assert_eq!(precision, Some(100.0));

@@ -1,5 +1,7 @@
 //! `xmc evaluate MODEL --data DATA`: how good is a model on labelled rows?
 
+mod sweep;
+
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
@@ -25,12 +27,12 @@ pub(crate) fn run(verb: &Evaluate) -> Result<Outcome> {
         Split::Train => &data.train,
         Split::Test => data.test_part()?,
     };
-    let options = EvaluateOptions {
-        cuts: CUTS.to_vec(),
-        resamples: RESAMPLES,
-        beam_size: verb.beam.map(|beam| usize::from(beam.get())),
-        exact: verb.exact,
-    };
+    if !verb.sweep.is_empty() {
+        io::stdout().write_all(sweep::run(verb, &model, &data, part)?.as_bytes())?;
+        return Ok(Outcome::Done);
+    }
+    let options =
+        EvaluateOptions { cuts: CUTS.to_vec(), resamples: RESAMPLES, search: verb.search.options(0) };
     let report = evaluate(&model, &data, part, &options)?;
     let outcome = compare(&report, &verb.fail_under)?;
     let text = if verb.json { serde_json::to_string_pretty(&report)? + "\n" } else { show(&report) };

@@ -6,8 +6,8 @@ use std::io::{self, Write};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
+use xmc::Model;
 use xmc::explain::{ExplainOptions, Explanation, LabelExplanation, Step, explain};
-use xmc::{Model, PredictOptions};
 use xmc_linear::PostProcessor;
 
 use crate::Outcome;
@@ -22,11 +22,7 @@ const EXAMPLES_WIDTH: usize = 44;
 
 pub(crate) fn run(verb: &Explain) -> Result<Outcome> {
     let model = Model::open_with(&verb.model, verb.compute.options())?;
-    let predict = PredictOptions {
-        beam_size: verb.beam.map(|n| n.get().into()),
-        exact: verb.exact,
-        ..PredictOptions::top(verb.top_k.get() as usize)
-    };
+    let predict = verb.search.options(verb.top_k.get() as usize);
     let options = ExplainOptions { predict, examples: EXAMPLES };
     let found = explain(&model, &verb.text, &options).with_context(|| verb.model.display().to_string())?;
     let terms = verb.terms as usize;

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use anyhow::Result;
 use xmc::config;
 use xmc::methods::dexml::DexmlConfig;
+use xmc::methods::elias::EliasConfig;
 use xmc::methods::xr_linear::XrLinearConfig;
 use xmc::methods::xr_transformer::XrTransformerConfig;
 
@@ -16,6 +17,7 @@ pub(crate) fn run(method: Method) -> Result<Outcome> {
         Method::XrLinear => config::help::<XrLinearConfig>(),
         Method::XrTransformer => config::help::<XrTransformerConfig>(),
         Method::Dexml => config::help::<DexmlConfig>(),
+        Method::Elias => config::help::<EliasConfig>(),
     };
     io::stdout().write_all(text.as_bytes())?;
     Ok(Outcome::Done)

@@ -20,11 +20,8 @@ const FEW: usize = 4;
 
 pub(crate) fn run(verb: &Predict, quiet: bool) -> Result<Outcome> {
     let model = Model::open_with(&verb.model, verb.compute.options())?;
-    let options = PredictOptions {
-        top_k: verb.top_k.get() as usize,
-        beam_size: verb.beam.map(|beam| usize::from(beam.get())),
-        exact: verb.exact,
-    };
+    let options = verb.search.options(verb.top_k.get() as usize);
+    model.check(&options)?;
     match (&verb.output, verb.format) {
         (Some(path), OutputFormat::Npz) => {
             let found = all(verb, &model, &options)?;

@@ -15,7 +15,9 @@
 //! far is a floor that the k-th best exact score cannot be below, so a label with `a + e` below the floor is not among
 //! the best k. All others are kept and ranked by exact score: the answer is that of brute force, ties included.
 
-use super::quantize::{distance, from_bf16, norm, query_codes, to_bf16, up};
+use xmc_nn::Precision;
+
+use super::quantize::{Dtype, distance, from_bf16, norm, query_codes, to_bf16, up};
 
 /// The error as the query sees it: `e = per_norm * |y| + per_residual * rho + tiny`.
 #[derive(Clone, Copy, Debug)]
@@ -40,13 +42,22 @@ impl Bound {
         }
     }
 
+    /// For products of labels in `dtype` in `precision`.
+    pub(super) fn of_products(query: &[f32], precision: Precision, dtype: Dtype) -> Self {
+        match (precision, dtype) {
+            (Precision::F32, _) => Bound::exact(query),
+            (Precision::Bf16, Dtype::F32) => Bound::rounded(query),
+            (Precision::Bf16, Dtype::Bf16 | Dtype::Int8) => Bound::rounded(query).of_exact_labels(),
+        }
+    }
+
     /// For factors as exact as f32, on both sides.
-    pub(super) fn exact(query: &[f32]) -> Self {
+    fn exact(query: &[f32]) -> Self {
         Bound::new(query, 0.0, 6).of_exact_labels()
     }
 
     /// For a query rounded to bf16.
-    pub(super) fn rounded(query: &[f32]) -> Self {
+    fn rounded(query: &[f32]) -> Self {
         let coarse = query.iter().map(|&v| f64::from(from_bf16(to_bf16(v))));
         Bound::new(query, distance(query, coarse), 2)
     }
@@ -63,7 +74,7 @@ impl Bound {
     }
 
     /// The same if labels are multiplied in their exact form.
-    pub(super) fn of_exact_labels(self) -> Self {
+    fn of_exact_labels(self) -> Self {
         Bound { per_residual: 0.0, ..self }
     }
 
@@ -79,7 +90,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::index::{Dtype, LabelEmbeddings};
+    use crate::index::LabelEmbeddings;
 
     fn exact(x: &[f32], y: impl Iterator<Item = f64>) -> f64 {
         x.iter().zip(y).map(|(&x, y)| f64::from(x) * y).sum()

@@ -159,12 +159,17 @@ impl LabelEmbeddings {
     /// Exact scores of some labels, in their order.
     pub(super) fn scores_of(&self, query: &[f32], chosen: &[u32]) -> Vec<f32> {
         let mut scores = vec![0.0; chosen.len()];
+        self.scores_at(query, chosen, &mut scores);
+        scores
+    }
+
+    /// The same into `scores`, one for each label.
+    pub(super) fn scores_at(&self, query: &[f32], chosen: &[u32], scores: &mut [f32]) {
         match &self.values {
-            Values::F32(v) => kernels::dots_at(query, v, chosen, &mut scores),
+            Values::F32(v) => kernels::dots_at(query, v, chosen, scores),
             Values::Bf16(v) | Values::Int8 { exact: v, .. } => {
-                kernels::dots_bf16_at(query, v, chosen, &mut scores);
+                kernels::dots_bf16_at(query, v, chosen, scores);
             }
         }
-        scores
     }
 }

@@ -1,10 +1,18 @@
 //! The loops over values, compiled for several instruction sets; all give the same bits, as multiplication and addition
 //! are never fused.
 
+use xmc_linear::prefetch::prefetch;
+
 use super::quantize::from_bf16;
 
 /// Running sums of a dot product.
 const LANES: usize = 32;
+
+/// Chosen rows that are asked for before they are needed: they lie far apart.
+const AHEAD: usize = 8;
+
+/// Bytes that memory gives at a time.
+const CACHE_LINE: usize = 64;
 
 /// Rows multiplied at once: enough independent sums to keep the adders busy.
 const ROWS: usize = 4;
@@ -41,6 +49,25 @@ xmc_nn::simd! {
     /// The same for chosen rows in bf16.
     pub(super) fn dots_bf16_at(query: &[f32], rows: &[u16], chosen: &[u32], scores: &mut [f32]) {
         picked(query, rows, chosen, scores, from_bf16);
+    }
+
+    /// Sums of products of codes for chosen rows.
+    pub(super) fn dots_codes_at(query: &[i16], rows: &[i8], chosen: &[u32], sums: &mut [i32]) {
+        let d = query.len();
+        for (n, (&label, sum)) in chosen.iter().zip(sums).enumerate() {
+            if let Some(&later) = chosen.get(n + AHEAD) {
+                fetch(rows, later as usize * d, d);
+            }
+            let row = &rows[label as usize * d..][..d];
+            *sum = query.iter().zip(row).map(|(&q, &c)| i32::from(q) * i32::from(c)).sum();
+        }
+    }
+
+    /// `scores = sums * scale * scales`
+    pub(super) fn scaled(sums: &[i32], scales: &[f32], scale: f32, scores: &mut [f32]) {
+        for ((score, &sum), &of_row) in scores.iter_mut().zip(sums).zip(scales) {
+            *score = sum as f32 * (scale * of_row);
+        }
     }
 
     /// Appends the positions of all scores that are at least `floor`.
@@ -96,12 +123,23 @@ fn picked<T: Copy + Default>(
     let row = |label: u32| &rows[label as usize * d..][..d];
     let (fours, rest) = scores.as_chunks_mut::<ROWS>();
     let (four_rows, rest_rows) = chosen.as_chunks::<ROWS>();
-    // Rows far apart: four streams at once hide the wait for memory.
-    for (labels, scores) in four_rows.iter().zip(fours) {
+    for (n, (labels, scores)) in four_rows.iter().zip(fours).enumerate() {
+        let later = (n + AHEAD / ROWS) * ROWS;
+        for &label in chosen.get(later..later + ROWS).unwrap_or_default() {
+            fetch(rows, label as usize * d, d);
+        }
         *scores = dot(query, labels.map(row), value);
     }
     for (&label, score) in rest_rows.iter().zip(rest) {
         [*score] = dot(query, [row(label)], value);
+    }
+}
+
+/// Asks for `len` values from `start` before they are needed.
+#[inline(always)]
+fn fetch<T>(values: &[T], start: usize, len: usize) {
+    for at in (start..start + len).step_by(CACHE_LINE / size_of::<T>()) {
+        prefetch(values, at);
     }
 }
 

@@ -10,7 +10,7 @@
 //!
 //! *Useful for* up to some millions of labels: a batch costs 2 b l d operations at the speed of matrix products, a
 //! single query one reading of the label matrix. *Not for* answers below a millisecond over more than 10^5 labels:
-//! that takes an approximate index.
+//! that takes an approximate index, as [`elias`](crate::methods::elias) learns one.
 //!
 //! ```
 //! use xmc::index::{search, Dtype, Filter, LabelEmbeddings};
@@ -25,6 +25,7 @@
 //! ```
 
 pub mod bound;
+mod chosen;
 pub mod embeddings;
 pub mod file;
 pub mod filter;
@@ -37,6 +38,7 @@ mod tiles;
 use xmc_data::TopK;
 use xmc_nn::{Precision, Tensor};
 
+pub(crate) use chosen::Query;
 pub use embeddings::LabelEmbeddings;
 pub use file::Writer;
 pub use filter::Filter;

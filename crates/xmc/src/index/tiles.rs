@@ -23,7 +23,7 @@ use super::bound::Bound;
 use super::embeddings::{LabelEmbeddings, Values};
 use super::scan::{keep, merged};
 use super::select::Band;
-use super::{Batch, Dtype, Ranked, kernels};
+use super::{Batch, Ranked, kernels};
 
 /// Queries of a product.
 const QUERIES: usize = 256;
@@ -100,11 +100,7 @@ impl<'a> Pass<'a> {
         open: &'a [usize],
     ) -> Self {
         let rows: Vec<f32> = open.iter().flat_map(|&i| batch.rows[i]).copied().collect();
-        let bound = |row: &[f32]| match (precision, labels.dtype()) {
-            (Precision::F32, _) => Bound::exact(row),
-            (Precision::Bf16, Dtype::F32) => Bound::rounded(row),
-            (Precision::Bf16, Dtype::Bf16 | Dtype::Int8) => Bound::rounded(row).of_exact_labels(),
-        };
+        let bound = |row: &[f32]| Bound::of_products(row, precision, labels.dtype());
         let mut lhs = Lhs::new(precision);
         lhs.fill(View::new(&rows, open.len(), labels.dim));
         let bounds = open.par_iter().map(|&i| bound(batch.rows[i])).collect();

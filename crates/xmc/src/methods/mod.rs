@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::evaluation::{EvaluateOptions, evaluate};
 use crate::events::StageReport;
 use crate::methods::dexml::Dexml;
+use crate::methods::elias::Elias;
 use crate::methods::xr_linear::XrLinear;
 use crate::methods::xr_transformer::XrTransformer;
 use crate::model::Model;
@@ -77,6 +78,8 @@ pub enum Method {
     XrTransformer(Box<XrTransformer>),
     /// An encoder and one vector for every label.
     Dexml(Box<Dexml>),
+    /// An encoder, an index and a classifier for every label.
+    Elias(Box<Elias>),
     /// Several models of any of these.
     Ensemble(Ensemble),
 }
@@ -88,6 +91,7 @@ impl Method {
             Method::XrLinear(model) => model.num_labels(),
             Method::XrTransformer(model) => model.num_labels(),
             Method::Dexml(model) => model.num_labels(),
+            Method::Elias(model) => model.num_labels(),
             Method::Ensemble(model) => model.num_labels(),
         }
     }
@@ -111,6 +115,12 @@ impl From<Dexml> for Method {
     }
 }
 
+impl From<Elias> for Method {
+    fn from(trained: Elias) -> Self {
+        Method::Elias(Box::new(trained))
+    }
+}
+
 impl From<Ensemble> for Method {
     fn from(ensemble: Ensemble) -> Self {
         Method::Ensemble(ensemble)
@@ -120,7 +130,7 @@ impl From<Ensemble> for Method {
 /// The end of a training, before anything is published: how good is `model` on the test rows of `data`?
 pub(crate) fn measure(model: &Model, data: &Dataset, options: &TrainOptions) -> Result<Option<Report>> {
     let Some(test) = data.test.as_ref().filter(|_| options.evaluate) else { return Ok(None) };
-    let wanted = EvaluateOptions { cuts: CUTS.to_vec(), resamples: 0, beam_size: None, exact: false };
+    let wanted = EvaluateOptions::at(&CUTS);
     evaluate(model, data, test, &wanted).map(Some).map_err(|problem| {
         // Training is done; only its test rows are at fault. The finished stages wait in the run directory.
         Error::Mismatch(format!(

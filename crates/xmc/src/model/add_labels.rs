@@ -96,6 +96,9 @@ fn addable(model: &Model) -> Result<(&Manifest, &Dexml)> {
             refuse("it has learnt weights for each label; train dexml with head = \"label-text\"")
         }
         (Method::Dexml(method), Some(manifest)) => Ok((manifest, method)),
+        (Method::Elias(_), _) => {
+            refuse("it has learnt a classifier and edges for each label; train elias with them")
+        }
         _ => {
             let advice = format!("only models of {} do", DexmlConfig::METHOD);
             refuse(&advice)

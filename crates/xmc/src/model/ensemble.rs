@@ -17,6 +17,7 @@ use super::publish::{publish, refuse_foreign};
 use super::{LABELS, Model, OpenOptions, PredictOptions, Predictor, session};
 use crate::config::Settings as _;
 use crate::error::{Error, Result};
+use crate::methods::elias::Search;
 use crate::methods::xr_linear::{VECTORIZER, XrLinearConfig};
 use crate::run::{Claim, create};
 
@@ -104,12 +105,25 @@ impl Ensemble {
         Ok(merge_ranked(&answers, self.rule, wanted(options), options.top_k)?)
     }
 
-    /// What `model` is asked. A beam is for those that have trees; if none has, they say that they cannot keep one.
+    /// What `model` is asked. A beam is for those that have trees or clusters, a shortlist and edges are for those of ELIAS;
+    /// if none has, they say that they cannot keep one.
     fn asked(&self, model: &Model, options: &PredictOptions) -> PredictOptions {
-        let any = self.members.iter().any(|model| model.trees().is_some());
-        let beam_size = options.beam_size.filter(|_| model.trees().is_some() || !any);
-        PredictOptions { top_k: wanted(options), beam_size, ..*options }
+        let any = |takes: fn(&Model) -> bool| takes(model) || !self.members.iter().any(takes);
+        let beam = any(|model| model.trees().is_some() || has_index(model));
+        let index = any(has_index);
+        PredictOptions {
+            top_k: wanted(options),
+            beam_size: options.beam_size.filter(|_| beam),
+            shortlist: options.shortlist.filter(|_| index),
+            edges: options.edges.filter(|_| index),
+            ..*options
+        }
     }
+}
+
+/// Whether a model follows edges from clusters to labels.
+fn has_index(model: &Model) -> bool {
+    model.elias().is_some_and(|model| matches!(model.search(), Search::Index(_)))
 }
 
 /// Labels that every member proposes.

@@ -6,8 +6,9 @@
 //! | `labels` | names of the labels |
 //! | `vectorizer` | from texts to features; missing in models of given features |
 //! | `ranker.0`, `ranker.1`, … | one tree with its rankers each |
-//! | `encoder/` | an encoder in the layout of Hugging Face; in models of DEXML and XR-Transformer |
-//! | `label_embeddings` | one vector for every label; in models of DEXML |
+//! | `encoder/` | an encoder in the layout of Hugging Face; in models of DEXML, XR-Transformer and ELIAS |
+//! | `label_embeddings` | one vector for every label; in models of DEXML and ELIAS |
+//! | `clusters`, `edges` | one vector for every cluster, and the labels that they lead to; in models of ELIAS |
 //! | `member.0/`, `member.1/`, … | a model each; in an [`ensemble`](mod@ensemble) |
 //!
 //! Opening checks every file and maps it: labels, vectorizer, rankers and label vectors are read from the page cache as
@@ -37,6 +38,7 @@ use crate::error::{Error, Result};
 use crate::index::Filter;
 use crate::methods::Method;
 use crate::methods::dexml::{Dexml, DexmlConfig, ENCODER, LABEL_EMBEDDINGS};
+use crate::methods::elias::{Elias, EliasConfig};
 use crate::methods::xr_linear::{VECTORIZER, XrLinear, XrLinearConfig};
 use crate::methods::xr_transformer::{XrTransformer, XrTransformerConfig};
 use crate::model::ensemble::Ensemble;
@@ -52,16 +54,22 @@ pub(crate) const LABELS: &str = "labels";
 pub struct PredictOptions {
     /// Labels for each row, k. More than 50 may reorder those of an ensemble: its trees then propose more.
     pub top_k: usize,
-    /// Nodes kept at every inner level of a tree; the model's own number if not given. Only models with trees take it.
+    /// Nodes kept at every inner level of a tree, or clusters that a text goes to in models of ELIAS; the model's own number
+    /// if not given. No others take it.
     pub beam_size: Option<usize>,
-    /// Search until no better label is possible, instead of keeping a beam. Models of DEXML always do.
+    /// Labels that classifiers score; the model's own number if not given. Only models of ELIAS take it.
+    pub shortlist: Option<usize>,
+    /// Edges of a cluster that are followed, from the best on; all if not given. Only models of ELIAS take it.
+    pub edges: Option<usize>,
+    /// Search until no better label is possible, instead of keeping a beam. Models of DEXML always do; those of ELIAS
+    /// score all labels by their classifiers alone.
     pub exact: bool,
 }
 
 impl PredictOptions {
     /// The best `k` labels, searched as the model was told in training.
     pub fn top(k: usize) -> Self {
-        PredictOptions { top_k: k, beam_size: None, exact: false }
+        PredictOptions { top_k: k, beam_size: None, shortlist: None, edges: None, exact: false }
     }
 }
 
@@ -156,6 +164,7 @@ impl Model {
                 let (config, vectorizer) = (settings(dir, &manifest)?, manifest.has(VECTORIZER));
                 XrTransformer::open(dir, &config, vectorizer, options)?.into()
             }
+            EliasConfig::METHOD => Elias::open(dir, &settings(dir, &manifest)?, options)?.into(),
             ensemble::METHOD => Ensemble::open(dir, &manifest, options)?.into(),
             other => {
                 let problem = format!("unknown method `{other}`: update xmc");
@@ -223,12 +232,20 @@ impl Model {
         }
     }
 
+    /// Encoder, index and classifiers, if this is a model of ELIAS.
+    pub fn elias(&self) -> Option<&Elias> {
+        match &self.method {
+            Method::Elias(model) => Some(model),
+            _ => None,
+        }
+    }
+
     /// Label trees with their rankers and the vectorizer, if the method has them.
     pub fn trees(&self) -> Option<&XrLinear> {
         match &self.method {
             Method::XrLinear(model) => Some(model),
             Method::XrTransformer(model) => Some(model.linear()),
-            Method::Dexml(_) | Method::Ensemble(_) => None,
+            Method::Dexml(_) | Method::Elias(_) | Method::Ensemble(_) => None,
         }
     }
 
@@ -244,6 +261,7 @@ impl Model {
     pub fn into_encoder(self) -> Result<Encoder> {
         match self.method {
             Method::Dexml(model) => Ok(model.into_encoder()),
+            Method::Elias(model) => Ok(model.into_encoder()),
             Method::XrTransformer(model) => Ok(model.into_encoder()),
             Method::XrLinear(_) => {
                 Err(Error::Mismatch(format!("a model of {} has no encoder", XrLinearConfig::METHOD)))
@@ -260,17 +278,29 @@ impl Model {
     pub fn reads_texts(&self) -> bool {
         match &self.method {
             Method::XrLinear(model) => model.vectorizer().is_some(),
-            Method::XrTransformer(_) | Method::Dexml(_) => true,
+            Method::XrTransformer(_) | Method::Dexml(_) | Method::Elias(_) => true,
             Method::Ensemble(model) => model.reads_texts(),
         }
     }
 
-    /// Buffers to answer single texts, one after the other.
+    /// Refuses ways to search that the method does not have; [`Predictor`] does so too.
+    pub fn check(&self, options: &PredictOptions) -> Result<()> {
+        let asked = [("shortlist", options.shortlist), ("edges", options.edges)];
+        match (&self.method, asked.iter().find(|(_, value)| value.is_some())) {
+            (Method::Elias(_) | Method::Ensemble(_), _) | (_, None) => Ok(()),
+            (_, Some((name, _))) => Err(Error::Mismatch(format!(
+                "--{name} is for models of elias: this one has no clusters with edges to labels; leave it out"
+            ))),
+        }
+    }
+
+    /// Buffers to answer single texts, one after the other. What [`check`](Model::check) refuses is ignored.
     pub fn session(&self, options: PredictOptions) -> Session<'_> {
         match &self.method {
             Method::XrLinear(model) => Session::XrLinear(model.session(options)),
             Method::XrTransformer(model) => Session::XrTransformer(model.session(options)),
             Method::Dexml(model) => Session::Dexml(model.session(options)),
+            Method::Elias(model) => Session::Elias(model.session(options)),
             Method::Ensemble(model) => Session::Ensemble(model.session(options)),
         }
     }
@@ -282,19 +312,23 @@ impl Predictor for Model {
     }
 
     fn predict(&self, texts: &Strings, options: &PredictOptions) -> Result<TopK> {
+        self.check(options)?;
         match &self.method {
             Method::XrLinear(model) => model.predict_texts(texts, options),
             Method::XrTransformer(model) => model.predict_texts(texts, options),
             Method::Dexml(model) => model.predict_texts(texts, options, Filter::none()),
+            Method::Elias(model) => model.predict_texts(texts, options),
             Method::Ensemble(model) => model.predict_texts(texts, options),
         }
     }
 
     fn predict_features(&self, x: &Csr, options: &PredictOptions) -> Result<TopK> {
+        self.check(options)?;
         match &self.method {
             Method::XrLinear(model) => model.predict_features(x, options),
             Method::XrTransformer(_) => Err(reads_no_features(XrTransformerConfig::METHOD)),
             Method::Dexml(_) => Err(reads_no_features(DexmlConfig::METHOD)),
+            Method::Elias(_) => Err(reads_no_features(EliasConfig::METHOD)),
             Method::Ensemble(model) => model.predict_features(x, options),
         }
     }

@@ -4,7 +4,7 @@ use xmc_data::Row;
 
 use super::ensemble;
 use crate::error::Result;
-use crate::methods::{dexml, xr_linear, xr_transformer};
+use crate::methods::{dexml, elias, xr_linear, xr_transformer};
 
 /// Buffers of a model that answers row after row; one for each thread.
 #[allow(clippy::large_enum_variant, reason = "there are few")]
@@ -15,6 +15,8 @@ pub enum Session<'m> {
     XrTransformer(xr_transformer::Session<'m>),
     /// Embeds, and compares with all labels.
     Dexml(dexml::Session<'m>),
+    /// Embeds, and follows an index to a few labels.
+    Elias(elias::Session<'m>),
     /// Asks several models.
     Ensemble(ensemble::Session<'m>),
 }
@@ -26,6 +28,7 @@ impl Session<'_> {
             Session::XrLinear(session) => session.text(text),
             Session::XrTransformer(session) => session.text(text),
             Session::Dexml(session) => session.text(text),
+            Session::Elias(session) => session.text(text),
             Session::Ensemble(session) => session.text(text),
         }
     }
@@ -36,6 +39,7 @@ impl Session<'_> {
             Session::XrLinear(session) => session.features(row),
             Session::XrTransformer(session) => session.features(row),
             Session::Dexml(session) => session.features(row),
+            Session::Elias(session) => session.features(row),
             Session::Ensemble(session) => session.features(row),
         }
     }

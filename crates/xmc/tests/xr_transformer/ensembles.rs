@@ -70,7 +70,7 @@ fn an_ensemble_merges_what_its_members_propose() {
             assert_eq!(found.row(i), expected.row(i), "{rule:?}");
             assert_eq!(session.text(texts.get(i)).unwrap(), found.row(i), "{rule:?}");
         }
-        let wanted = EvaluateOptions { cuts: vec![1], resamples: 0, beam_size: None, exact: false };
+        let wanted = EvaluateOptions::at(&[1]);
         let test = world.data.test.as_ref().unwrap();
         let report = evaluate(&model, &world.data, test, &wanted).unwrap();
         assert!(report.values.get("P@1").unwrap() > 80.0, "{rule:?}");

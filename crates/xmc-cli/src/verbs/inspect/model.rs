@@ -5,9 +5,10 @@ use std::fs;
 use anyhow::Result;
 use serde_json::{Value, json};
 use xmc::encoder::Encoder;
+use xmc::index::LabelEmbeddings;
 use xmc::memory;
 use xmc::methods::Method;
-use xmc::methods::dexml::Dexml;
+use xmc::methods::elias::{Elias, Search};
 use xmc::methods::xr_linear::XrLinear;
 use xmc::model::ensemble::Ensemble;
 use xmc::model::manifest::Manifest;
@@ -43,9 +44,14 @@ pub(super) fn show(model: &Model, json: bool, extent: Extent) -> Result<String> 
             whole["combine"] = json!(method.rule());
             table.row(["combine", json!(method.rule()).as_str().unwrap_or_default()]);
         }
+        Method::Elias(method) => {
+            encoder(method.encoder(), &mut whole, &mut table);
+            label_vectors(method.label_embeddings(), &mut whole, &mut table);
+            index(method, &mut whole, &mut table);
+        }
         Method::Dexml(method) => {
             encoder(method.encoder(), &mut whole, &mut table);
-            label_vectors(method, &mut whole, &mut table);
+            label_vectors(method.label_embeddings(), &mut whole, &mut table);
             curves(model, &mut whole, &mut table);
         }
     }
@@ -132,13 +138,49 @@ fn encoder(encoder: &Encoder, whole: &mut Value, table: &mut Table) {
     });
 }
 
-fn label_vectors(method: &Dexml, whole: &mut Value, table: &mut Table) {
-    let labels = method.label_embeddings();
+fn label_vectors(labels: &LabelEmbeddings, whole: &mut Value, table: &mut Table) {
     table
         .row(["label matrix".to_owned(), format!("{} x {} {}", labels.rows(), labels.dim(), labels.dtype())]);
     table.row(["its size", &memory::show(labels.bytes())]);
     whole["label_embeddings"] = json!({
         "rows": labels.rows(), "dim": labels.dim(), "dtype": labels.dtype(), "bytes": labels.bytes(),
+    });
+}
+
+/// Clusters and edges, if the model has them.
+fn index(method: &Elias, whole: &mut Value, table: &mut Table) {
+    let Search::Index(index) = method.search() else {
+        table.row(["search", "all labels, there is no index"]);
+        whole["index"] = Value::Null;
+        return;
+    };
+    let (clusters, edges) = (index.clusters(), index.edges());
+    let (c, l) = (clusters.rows().max(1) as f64, edges.num_labels().max(1) as f64);
+    let of_cluster = (0..clusters.rows()).map(|c| edges.of(c).0.len());
+    let (least, most) = (of_cluster.clone().min().unwrap_or(0), of_cluster.max().unwrap_or(0));
+    let per_label = edges.per_label();
+    let with = |n: u32| per_label.iter().filter(|&&edges| edges == n).count();
+    let most_of_label = per_label.iter().copied().max().unwrap_or(0);
+    let (mean, of_label) = (edges.len() as f64 / c, edges.len() as f64 / l);
+    let size = memory::show(clusters.bytes() + edges.bytes());
+    let rows = [
+        ("clusters", format!("{} x {} {}", clusters.rows(), clusters.dim(), clusters.dtype())),
+        ("edges", edges.len().to_string()),
+        ("of a cluster", format!("{least} to {most}, {mean:.1} on average")),
+        ("to a label", format!("{of_label:.2} on average, {most_of_label} at most")),
+        ("labels with one", with(1).to_string()),
+        ("labels with none", with(0).to_string()),
+        ("size of the index", size),
+    ];
+    for (name, value) in rows {
+        table.row([name.to_owned(), value]);
+    }
+    whole["index"] = json!({
+        "clusters": clusters.rows(), "dtype": clusters.dtype(), "edges": edges.len(),
+        "of_cluster": { "least": least, "mean": mean, "most": most },
+        "of_label": { "mean": of_label, "most": most_of_label },
+        "labels_with_one_edge": with(1), "labels_without_edges": with(0),
+        "bytes": clusters.bytes() + edges.bytes(),
     });
 }
 

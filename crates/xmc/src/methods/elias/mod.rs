@@ -6,23 +6,35 @@
 
 #[cfg_attr(not(test), expect(dead_code, reason = "training is not written yet"))]
 mod adjacency;
+mod batch;
 mod calibrate;
 #[cfg_attr(not(test), expect(dead_code, reason = "training is not written yet"))]
 mod clusters;
 mod config;
+mod edges;
+mod estimate;
 mod exhaustive;
 mod first;
 mod head;
 mod keys;
 mod learner;
+mod model;
+mod presets;
 #[expect(dead_code, reason = "training is not written yet")]
 mod ranker;
+mod search;
 #[cfg_attr(not(test), expect(dead_code, reason = "read by the stages that follow"))]
 mod stages;
 #[expect(dead_code, reason = "called by the stages")]
 mod training;
 
+pub use batch::search_all;
 pub use config::{
     ClassifierConfig, Clustering, EliasConfig, Files, FirstBias, Head, IndexConfig, Moments, Phase,
     RankerConfig, Stage, Stored, TrainingConfig,
 };
+pub use edges::Edges;
+pub use estimate::{Bytes, Costs, PhaseCost, Work, costs};
+pub use model::{Elias, Search, Session};
+pub use presets::{PRESETS, preset};
+pub use search::{LearnedIndex, Reach, Searcher};

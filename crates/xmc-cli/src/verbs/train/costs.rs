@@ -1,0 +1,86 @@
+//! `xmc train elias --dry-run`: what would it cost?
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use anyhow::{Result, bail};
+use serde_json::json;
+use xmc::config::{self, Checked, Settings};
+use xmc::memory;
+use xmc::methods::elias::{self, Costs, EliasConfig};
+use xmc_data::dataset::Dataset;
+
+use super::with_encoder;
+use crate::Outcome;
+use crate::args::{Method, Train};
+use crate::table::{Align, Table};
+
+pub(super) fn run(verb: &Train) -> Result<Outcome> {
+    if verb.method != Method::Elias {
+        bail!(
+            "--dry-run: only elias says its costs without training; the others say time and memory when they begin"
+        );
+    }
+    let costs = elias::costs(&Dataset::open(&verb.data)?, &*settings(verb)?)?;
+    let text = if verb.json {
+        let mut whole = serde_json::to_value(&costs)?;
+        whole["bytes"] = json!(costs.bytes());
+        serde_json::to_string_pretty(&whole)? + "\n"
+    } else {
+        show(&costs)
+    };
+    io::stdout().write_all(text.as_bytes())?;
+    costs.check(verb.max_memory)?;
+    Ok(Outcome::Done)
+}
+
+/// The settings of ELIAS that the options ask for.
+pub(super) fn settings(verb: &Train) -> Result<Checked<EliasConfig>> {
+    let preset = elias::preset(verb.preset.as_deref().unwrap_or("laptop"))?;
+    let look = config::load_preset::<EliasConfig>(preset, verb.config.as_deref(), &verb.set)?;
+    let sets = with_encoder(verb, EliasConfig::METHOD, look.encoder.as_deref())?;
+    Ok(config::load_preset(preset, verb.config.as_deref(), &sets)?)
+}
+
+/// Sizes, memory, a step, and the trainings.
+fn show(costs: &Costs) -> String {
+    let mut text = format!(
+        "{} rows, {} labels, {} clusters, {} edges at most, {} parameters of the encoder, about {} tokens a step\n\n",
+        costs.rows, costs.labels, costs.clusters, costs.edges, costs.parameters, costs.tokens
+    );
+    let mut parts = Table::new(&[("memory", Align::Left), ("bytes", Align::Right)]);
+    for part in &costs.memory {
+        parts.row([part.name.to_owned(), memory::show(part.bytes)]);
+    }
+    parts.row(["together".to_owned(), memory::show(costs.bytes())]);
+    if costs.mapped > 0 {
+        parts.row(["in a file: the classifiers".to_owned(), memory::show(costs.mapped)]);
+    }
+    text.push_str(&parts.render());
+    let right = ["operations", "bytes moved"].map(|name| (name, Align::Right));
+    let mut step = Table::new(&[&[("a step", Align::Left)][..], &right].concat());
+    for work in &costs.step {
+        step.row([work.name.to_owned(), count(work.operations), memory::show(work.bytes as u64)]);
+    }
+    let (operations, bytes) =
+        costs.step.iter().fold((0.0, 0.0), |sum, work| (sum.0 + work.operations, sum.1 + work.bytes));
+    step.row(["together".to_owned(), count(operations), memory::show(bytes as u64)]);
+    let _ = write!(text, "\n{}", step.render());
+    let right = ["steps", "operations"].map(|name| (name, Align::Right));
+    let mut phases = Table::new(&[&[("training", Align::Left)][..], &right].concat());
+    for phase in &costs.phases {
+        let name = format!("{:?}", phase.stage).to_lowercase();
+        phases.row([name, phase.steps.to_string(), count(phase.operations)]);
+    }
+    let _ = write!(text, "\n{}", phases.render());
+    text
+}
+
+/// `1234567890` to `1.23 G`.
+fn count(number: f64) -> String {
+    let units = [(1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
+    match units.iter().find(|(unit, _)| number >= *unit) {
+        Some((unit, name)) => format!("{:.2} {name}", number / unit),
+        None => format!("{number:.0}"),
+    }
+}

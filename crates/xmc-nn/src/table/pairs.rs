@@ -208,10 +208,10 @@ fn add_terms<'a, E: Element>(terms: impl Iterator<Item = (f32, &'a [E])>, y: &mu
 pub(super) fn prefetch<T>(row: &[T]) {
     #[cfg(target_arch = "x86_64")]
     {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         for line in row.chunks(64 / size_of::<T>().max(1)) {
             // SAFETY: a prefetch of a valid address reads nothing that the program can see.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
         }
     }
     #[cfg(not(target_arch = "x86_64"))]

@@ -32,6 +32,13 @@ pub fn exp_lane<const FUSED: bool>(x: f32) -> f32 {
     (power * f32::from_bits(exponent << 23)) * 2.0
 }
 
+/// e^x - 1 of one lane; keeps its digits where x is small.
+#[inline(always)]
+pub fn exp_m1_lane<const FUSED: bool>(x: f32) -> f32 {
+    let near = fma::<FUSED>(polynomial::<FUSED, 5>(x, &QUOTIENT), x * x, x);
+    if x.abs() < std::f32::consts::LN_2 / 2.0 { near } else { exp_lane::<FUSED>(x) - 1.0 }
+}
+
 crate::simd! {
     /// x = e^x.
     pub fn exp(x: &mut [f32]) {
@@ -52,6 +59,19 @@ crate::simd! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn less_one_it_keeps_its_digits_near_zero() {
+        for fused in [false, true] {
+            for i in -4000..4000 {
+                let x = (i as f32 / 1000.0).powi(3);
+                let found = if fused { exp_m1_lane::<true>(x) } else { exp_m1_lane::<false>(x) };
+                let want = f64::from(x).exp_m1();
+                assert!((f64::from(found) - want).abs() <= 4e-7 * want.abs(), "{x}: {found} {want}");
+            }
+            assert!(exp_m1_lane::<true>(f32::NAN).is_nan());
+        }
+    }
 
     #[test]
     fn the_error_is_two_units_at_most() {

@@ -2,14 +2,9 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
-use crate::ops::matmul::{Lhs, Precision, Rhs, View, product};
+use crate::ops::matmul::{Precision, Rhs, View, add_transposed, multiply};
 use crate::ops::reduce::{add_bias, column_sums};
 use crate::params::Layout;
-
-/// Rows of a block that one task computes.
-const ROWS: usize = 64;
 
 /// Weight `[out, in]` and bias `[out]`.
 #[derive(Debug)]
@@ -49,43 +44,26 @@ impl Linear {
 
     /// y `[b, out]` of `x [b, in]`.
     pub(super) fn forward(&self, params: &[f32], x: &[f32]) -> Vec<f32> {
-        let mut y = self.multiply(x, &self.forward);
+        let mut y = vec![0.0; x.len() / self.input * self.output];
+        multiply(x, &self.forward, &mut y, false);
         add_bias(&mut y, &params[self.bias.clone()]);
         y
     }
 
     /// dx `[b, in]` from `dy [b, out]`; adds the gradients of weight and bias to `grads`.
     pub(super) fn backward(&self, params: &[f32], x: &[f32], dy: &[f32], grads: &mut [f32]) -> Vec<f32> {
-        let b = x.len() / self.input;
         column_sums(dy, &mut grads[self.bias.clone()]);
-        let (mut outputs, mut inputs) = (Lhs::new(self.precision), Rhs::new(self.precision));
-        outputs.fill(View::new(dy, b, self.output).t());
-        inputs.fill(View::new(x, b, self.input));
-        let tasks = grads[self.weight.clone()].par_chunks_mut(ROWS * self.input).enumerate();
-        tasks.for_each(|(i, block)| {
-            let rows = i * ROWS..i * ROWS + block.len() / self.input;
-            product(&outputs, &inputs, rows, block, self.input, true);
-        });
+        let weight = &mut grads[self.weight.clone()];
+        add_transposed((dy, self.output), (x, self.input), weight, self.input, self.precision);
 
         let mut transposed = Rhs::new(self.precision);
         transposed.fill(self.view(params));
-        self.multiply(dy, &transposed)
+        let mut dx = vec![0.0; x.len()];
+        multiply(dy, &transposed, &mut dx, false);
+        dx
     }
 
     fn view<'a>(&self, params: &'a [f32]) -> View<'a> {
         View::new(&params[self.weight.clone()], self.output, self.input)
-    }
-
-    /// a B, blocks of rows in parallel.
-    fn multiply(&self, a: &[f32], b: &Rhs) -> Vec<f32> {
-        let (k, n) = (b.depth(), b.cols());
-        let mut c = vec![0.0; a.len() / k * n];
-        c.par_chunks_mut(ROWS * n).zip(a.par_chunks(ROWS * k)).for_each(|(c, a)| {
-            let rows = a.len() / k;
-            let mut lhs = Lhs::new(self.precision);
-            lhs.fill(View::new(a, rows, k));
-            product(&lhs, b, 0..rows, c, n, false);
-        });
-        c
     }
 }

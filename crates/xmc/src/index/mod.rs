@@ -43,6 +43,7 @@ pub use embeddings::LabelEmbeddings;
 pub use file::Writer;
 pub use filter::Filter;
 pub use quantize::Dtype;
+pub(crate) use select::best_of;
 
 use crate::encoder::best_precision;
 use crate::error::{Error, Result};

@@ -5,7 +5,10 @@
 
 use xmc_data::topk::by_score;
 
-use super::Ranked;
+use super::{Ranked, kernels};
+
+/// Scores compared before the next selection.
+const BLOCK: usize = 256;
 
 /// A label whose exact score is in `[low, high]`.
 #[derive(Clone, Copy, Debug)]
@@ -148,4 +151,20 @@ impl Best {
         self.row.sort_unstable_by(by_score);
         self.row
     }
+}
+
+/// The positions of the best `k` of `scores`, best first, equal ones by rising position. NaN is never among them.
+pub(crate) fn best_of(scores: &[f32], k: usize) -> Ranked {
+    let mut best = Best::new(k.max(1));
+    let mut found = Vec::new();
+    for (n, block) in scores.chunks(BLOCK).enumerate() {
+        found.clear();
+        kernels::at_least(block, best.floor(), &mut found);
+        for &at in &found {
+            best.push((n * BLOCK) as u32 + at, block[at as usize]);
+        }
+    }
+    let mut row = best.rank();
+    row.truncate(k);
+    row
 }

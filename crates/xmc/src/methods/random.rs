@@ -20,6 +20,10 @@ pub(super) enum Purpose {
     Level,
     /// Negatives of a row in a step.
     Active,
+    /// First weights of the clusters of an index.
+    Clusters,
+    /// First weights of the edges of a cluster.
+    Edges,
 }
 
 /// A sequence of draws.
@@ -45,6 +49,11 @@ impl Draws {
         ((u128::from(self.next()) * u128::from(n)) >> 64) as u64
     }
 
+    /// A number from 0 to less than 1.
+    pub(super) fn unit(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1u64 << 24) as f32
+    }
+
     /// A number from -1 to 1.
     pub(super) fn symmetric(&mut self) -> f32 {
         ((self.next() >> 40) as f32 / (1u64 << 23) as f32) - 1.0
@@ -52,8 +61,7 @@ impl Draws {
 
     /// A standard normal number, by Box and Muller.
     pub(super) fn normal(&mut self) -> f32 {
-        let mut uniform = || (self.next() >> 40) as f32 / (1u64 << 24) as f32;
-        let (u, v) = (1.0 - uniform(), uniform());
+        let (u, v) = (1.0 - self.unit(), self.unit());
         (-2.0 * u.ln()).sqrt() * (std::f32::consts::TAU * v).cos()
     }
 

@@ -11,6 +11,7 @@ mod kernel;
 mod layout;
 #[cfg(target_arch = "x86_64")]
 mod pairs;
+mod parallel;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
@@ -22,6 +23,7 @@ use std::ops::Range;
 use blocks::Target;
 pub use kernel::Kernel;
 use layout::{Line, Side, Source, TILE};
+pub use parallel::{add_transposed, multiply};
 
 /// How products are computed. Sums are f32 always.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,18 +7,27 @@
 #[cfg_attr(not(test), expect(dead_code, reason = "training is not written yet"))]
 mod adjacency;
 mod batch;
+mod beam;
 mod calibrate;
+mod cluster_head;
 #[cfg_attr(not(test), expect(dead_code, reason = "training is not written yet"))]
 mod clusters;
 mod config;
+mod edge_slopes;
 mod edges;
 mod estimate;
 mod exhaustive;
 mod first;
+mod graph;
 mod head;
+mod index;
 mod keys;
 mod learner;
+mod merge;
 mod model;
+mod part;
+mod path_loss;
+mod paths;
 mod presets;
 #[expect(dead_code, reason = "training is not written yet")]
 mod ranker;
@@ -35,6 +44,8 @@ pub use config::{
 };
 pub use edges::Edges;
 pub use estimate::{Bytes, Costs, PhaseCost, Work, costs};
+pub use graph::{Graph, PAD};
+pub use index::{Index, IndexOptions, Part, PartGradients, Rates, Scale, Shortlist};
 pub use model::{Elias, Search, Session};
 pub use presets::{PRESETS, preset};
 pub use search::{LearnedIndex, Reach, Searcher};

@@ -1,0 +1,43 @@
+//! What did it cost? Time of the processor, of all threads, and time on the wall.
+
+use std::time::Instant;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// A moment, on both clocks.
+pub(crate) struct Clock {
+    wall: Instant,
+    cpu: f64,
+}
+
+/// What passed since a moment, in seconds.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Passed {
+    pub(crate) cpu: f64,
+    pub(crate) wall: f64,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Clock { wall: Instant::now(), cpu: cpu() }
+    }
+
+    pub(crate) fn passed(&self) -> Passed {
+        Passed { cpu: cpu() - self.cpu, wall: self.wall.elapsed().as_secs_f64() }
+    }
+}
+
+fn cpu() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+}
+
+/// Both medians.
+pub(crate) fn median(passed: &[Passed]) -> Passed {
+    let middle = |of: fn(&Passed) -> f64| {
+        let mut values: Vec<f64> = passed.iter().map(of).collect();
+        values.sort_unstable_by(f64::total_cmp);
+        values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    };
+    Passed { cpu: middle(|p| p.cpu), wall: middle(|p| p.wall) }
+}

@@ -168,3 +168,19 @@ pub(crate) fn best_of(scores: &[f32], k: usize) -> Ranked {
     row.truncate(k);
     row
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_of_scores_are_those_of_sorting_them() {
+        let mut scores: Vec<f32> = (0..1500).map(|i| ((i * 7919) % 311) as f32).collect();
+        scores[7] = f32::NAN;
+        let mut want: Ranked = (0..).zip(scores.iter().copied()).filter(|(_, s)| !s.is_nan()).collect();
+        want.sort_by(by_score);
+        for k in [0, 1, 5, 25, 300, 2000] {
+            assert_eq!(best_of(&scores, k), want[..k.min(want.len())]);
+        }
+    }
+}

@@ -25,16 +25,34 @@ impl Swa {
             let (found, n) = (params.len(), self.average.len());
             return Err(Error::Shape(format!("{found} parameters for an average of {n}")));
         }
-        self.updates[0] += 1;
-        let part = 1.0 / self.updates[0] as f32;
-        let first = self.updates[0] == 1;
+        let part = self.next_part();
         let blocks = self.average.par_chunks_mut(BLOCK).zip(params.par_chunks(BLOCK));
-        blocks.for_each(
-            |(average, params)| {
-                if first { average.copy_from_slice(params) } else { mix(average, params, part) }
-            },
-        );
+        blocks.for_each(|(average, params)| take_in(average, params, part));
         Ok(())
+    }
+
+    /// The same for parameters that do not lie in one run of f32: `read(i, row)` writes row `i`, of `cols` numbers.
+    pub fn update_rows(&mut self, cols: usize, read: impl Fn(usize, &mut [f32]) + Sync) -> Result<()> {
+        if cols == 0 || !self.average.len().is_multiple_of(cols) {
+            let n = self.average.len();
+            return Err(Error::Shape(format!("rows of {cols} parameters for an average of {n}")));
+        }
+        let part = self.next_part();
+        let per_task = (BLOCK / cols).max(1);
+        self.average.par_chunks_mut(per_task * cols).enumerate().for_each(|(task, average)| {
+            let mut row = vec![0.0; cols];
+            for (i, average) in (task * per_task..).zip(average.chunks_exact_mut(cols)) {
+                read(i, &mut row);
+                take_in(average, &row, part);
+            }
+        });
+        Ok(())
+    }
+
+    /// Counts one more set of parameters; returns the part that it has in the mean.
+    fn next_part(&mut self) -> f32 {
+        self.updates[0] += 1;
+        1.0 / self.updates[0] as f32
     }
 
     /// The mean.
@@ -59,6 +77,11 @@ impl Swa {
         (self.average, self.updates) = (average, [updates[0].to_bits()]);
         Ok(())
     }
+}
+
+/// average += (params - average) * part; the first set becomes the mean.
+fn take_in(average: &mut [f32], params: &[f32], part: f32) {
+    if part == 1.0 { average.copy_from_slice(params) } else { mix(average, params, part) }
 }
 
 crate::simd! {
@@ -89,12 +112,15 @@ mod tests {
                 .restore(|name| swa.state().iter().find(|(n, _)| *n == name).map(|(_, v)| v.to_vec()))
                 .unwrap();
             swa = restored;
+            let mut by_rows = swa.clone();
+            by_rows.update_rows(1, |i, row| row[0] = params[i]).unwrap();
             swa.update(params).unwrap();
+            assert_eq!((by_rows.average(), by_rows.updates()), (swa.average(), swa.updates()));
             for (a, want) in swa.average().iter().zip(want) {
                 assert!((a - want).abs() < 1e-6, "{a} {want}");
             }
         }
         assert_eq!(swa.updates(), 5);
-        assert!(swa.update(&[1.0]).is_err());
+        assert!(swa.update(&[1.0]).is_err() && swa.update_rows(2, |_, _| ()).is_err());
     }
 }

@@ -374,6 +374,7 @@ impl Settings for EliasConfig {
     fn check_values(&self) -> Result<()> {
         self.check_each()?;
         self.check_stages()?;
+        self.check_classifier()?;
         let highest = [&self.warmup, &self.stage1, &self.stage2]
             .iter()
             .fold(0.0, |most: f32, phase| most.max(phase.lr).max(phase.cluster_lr).max(phase.label_lr));
@@ -393,6 +394,21 @@ impl EliasConfig {
     /// Whether stage `stage` is wanted.
     pub fn does(&self, stage: Stage) -> bool {
         self.stages.contains(&stage)
+    }
+
+    /// Without an index a step moves whole matrices of classifiers, which lie in memory as AdamW has them.
+    fn check_classifier(&self) -> Result<()> {
+        let ClassifierConfig { weights, moments, mapped, .. } = self.classifier;
+        let expected = |value: &str| format!("{value}, because only head = \"index\" has a choice");
+        match self.head {
+            Head::Index => Ok(()),
+            _ if weights != Stored::F32 => Err(Error::config("classifier.weights", "bf16", expected("f32"))),
+            _ if moments != Moments::Element => {
+                Err(Error::config("classifier.moments", "row", expected("element")))
+            }
+            _ if mapped => Err(Error::config("classifier.mapped", true, expected("false"))),
+            _ => Ok(()),
+        }
     }
 
     /// Stages in their order, each at most once, and only those that the head has.
@@ -554,10 +570,15 @@ mod tests {
     }
 
     #[test]
-    fn the_baselines_have_one_stage() {
+    fn the_baselines_have_one_stage_and_classifiers_in_memory() {
         for head in ["one-vs-all", "batch"] {
             let sets = [format!("head={head}"), "stages=[\"stage1\"]".to_owned()];
             assert!(load::<EliasConfig>(None, &sets).is_ok());
+            for set in ["classifier.weights=bf16", "classifier.moments=row", "classifier.mapped=true"] {
+                let sets = [sets.as_slice(), &[set.to_owned()]].concat();
+                let error = load::<EliasConfig>(None, &sets).unwrap_err().to_string();
+                assert!(error.contains("because only head = \"index\" has a choice"), "{error}");
+            }
         }
     }
 }

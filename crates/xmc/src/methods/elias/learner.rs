@@ -8,7 +8,8 @@ use xmc_nn::tower::Tower;
 use xmc_nn::{Device, Tensor};
 
 use super::config::TrainingConfig;
-use super::head::{HeadRates, HeadState, StepState};
+use super::head::{HeadState, StepState};
+use super::index::Rates;
 use super::training::{PhaseTask, Texts};
 use crate::error::Result;
 use crate::methods::checkpoints::named;
@@ -21,7 +22,7 @@ pub(super) struct Learner<'a> {
     seed: u64,
     embedder: Embedder<'a>,
     head: HeadState,
-    rates: Rates,
+    rates: Schedules,
     /// Mean of the head's parameters; nothing in it, and no memory, unless asked for.
     average: Option<Swa>,
 }
@@ -45,8 +46,9 @@ struct Encoder<'a> {
 }
 
 /// Learning rates, step by step.
-struct Rates {
+struct Schedules {
     encoder: LearningRate,
+    clusters: LearningRate,
     labels: LearningRate,
 }
 
@@ -100,7 +102,7 @@ impl<'a> Learner<'a> {
             }
         };
         let average = averaged.then(|| head.average());
-        Ok(Learner { task, seed, embedder, head, rates: Rates::new(&task, steps), average })
+        Ok(Learner { task, seed, embedder, head, rates: Schedules::new(&task, steps), average })
     }
 
     /// One step on `rows`: embed them, compare them, and move encoder and head against the gradient.
@@ -116,7 +118,7 @@ impl<'a> Learner<'a> {
             encoder.optimizer.step(encoder.tower.params_mut(), &mut encoder.grads, lr, scale)?;
             encoder.tower.refresh();
         }
-        self.head.apply(state, self.rates.of_head(step))?;
+        self.head.apply(state, self.rates.of_head(step), self.seed)?;
         Ok(report)
     }
 
@@ -126,7 +128,7 @@ impl<'a> Learner<'a> {
     fn gradients(&mut self, step: u64, rows: &[u32]) -> Result<(StepReport, StepState)> {
         let Learner { task, seed, embedder, head, .. } = self;
         let (config, y) = (&task.config.training, task.y);
-        let mut state = head.begin(y, rows);
+        let mut state = head.begin(y, rows, task.phase.loss_lambda);
         let mut report = StepReport { loss: 0.0, norm: 0.0, tokens: 0 };
         // One key for the step: what is dropped of an embedding does not depend on the micro-batch it is in.
         let drop = |x: &mut Tensor, rows: &[u32]| {
@@ -170,6 +172,11 @@ impl<'a> Learner<'a> {
             }
         };
         self.head.best(&x, k)
+    }
+
+    /// Makes what depends on the beginning of an epoch.
+    pub(super) fn begin_epoch(&mut self) {
+        self.head.begin_epoch();
     }
 
     /// Takes the parameters into their average.
@@ -258,17 +265,21 @@ impl<'a> Learner<'a> {
     }
 }
 
-impl Rates {
+impl Schedules {
     fn new(task: &PhaseTask<'_>, steps: u64) -> Self {
         let config = &task.config.training;
         // Rounded: 0.06 as f32 is a little less, and 0.06 of 50 steps are 3.
         let warmup = (f64::from(config.warmup) * steps as f64).round() as u64;
         let rate = |lr: f32| LearningRate::with_warmup_steps(config.schedule, f64::from(lr), warmup, steps);
-        Rates { encoder: rate(task.phase.lr), labels: rate(task.phase.label_lr) }
+        Schedules {
+            encoder: rate(task.phase.lr),
+            clusters: rate(task.phase.cluster_lr),
+            labels: rate(task.phase.label_lr),
+        }
     }
 
-    fn of_head(&self, step: u64) -> HeadRates {
-        HeadRates { labels: self.labels.lr_at(step) }
+    fn of_head(&self, step: u64) -> Rates {
+        Rates { clusters: self.clusters.lr_at(step), labels: self.labels.lr_at(step) }
     }
 }
 

@@ -34,7 +34,7 @@ mod ranker;
 mod search;
 #[cfg_attr(not(test), expect(dead_code, reason = "read by the stages that follow"))]
 mod stages;
-#[expect(dead_code, reason = "called by the stages")]
+#[cfg_attr(not(test), expect(dead_code, reason = "called by the stages"))]
 mod training;
 
 pub use batch::search_all;

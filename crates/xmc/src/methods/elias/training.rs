@@ -146,7 +146,7 @@ impl<'a> Training<'a> {
             }
             Texts::Embeddings(_) => None,
         };
-        let head = first::head(&task, &rows, tower.as_ref().map(Tower::dim), seed)?;
+        let head = first::head(&task, &rows, tower.as_ref().map(Tower::dim), (seed, unfinished))?;
         let mut learner = Learner::new(task, tower, head, steps, seed)?;
         let checkpoints = Checkpoints::new(unfinished, config.checkpoint_minutes);
         let progress: Progress = checkpoints.restore(|saved| learner.restore(saved))?.unwrap_or_default();
@@ -196,6 +196,9 @@ impl<'a> Training<'a> {
 
     pub(super) fn step(&mut self) -> Result<StepReport> {
         let step = self.progress.step;
+        if step.is_multiple_of(self.batches()) {
+            self.learner.begin_epoch();
+        }
         let rows = self.batch();
         let report = self.learner.step(step, &rows)?;
         if !report.is_finite() {

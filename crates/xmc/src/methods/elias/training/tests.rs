@@ -32,7 +32,12 @@ impl Events for Heard {
     }
 }
 
-const HEADS: [(Head, Stage); 2] = [(Head::OneVsAll, Stage::Stage1), (Head::Batch, Stage::Stage1)];
+const HEADS: [(Head, Stage); 4] = [
+    (Head::Index, Stage::Stage1),
+    (Head::Index, Stage::Stage2),
+    (Head::OneVsAll, Stage::Stage1),
+    (Head::Batch, Stage::Stage1),
+];
 
 impl Case {
     fn new((head, stage): (Head, Stage)) -> Self {
@@ -133,9 +138,13 @@ fn bits(state: &[(String, Vec<f32>)]) -> Vec<(&str, Vec<u32>)> {
     state.iter().map(|(name, v)| (name.as_str(), v.iter().map(|v| v.to_bits()).collect())).collect()
 }
 
+/// Names of parameters in a state.
+const PARAMETERS: [&str; 6] =
+    ["tower", "head", "head.clusters", "head.edges", "head.labels.weights", "head.labels.biases"];
+
 /// The largest difference between parameters (not what optimisers remember).
 fn distance(a: &[(String, Vec<f32>)], b: &[(String, Vec<f32>)]) -> f32 {
-    let parameters = |(name, _): &&(String, Vec<f32>)| !name.contains("adamw") && !name.contains("parents");
+    let parameters = |(name, _): &&(String, Vec<f32>)| PARAMETERS.contains(&name.as_str());
     let pairs = a.iter().filter(parameters).flat_map(|(name, a)| {
         let (_, b) = b.iter().find(|(other, _)| other == name).unwrap();
         a.iter().zip(b)
@@ -235,7 +244,11 @@ fn embeddings_that_stay_are_an_encoder_that_does_not_move() {
 
 #[test]
 fn the_average_is_the_mean_of_the_parameters_it_was_shown() {
-    let mut case = Case::new(HEADS[0]);
+    HEADS.into_iter().for_each(average_is_the_mean);
+}
+
+fn average_is_the_mean(head: (Head, Stage)) {
+    let mut case = Case::new(head);
     // Without decay no row owes any, and what the state shows is what there is.
     (case.phase.swa_every, case.config.training.weight_decay) = (2, 0.0);
     let mut training = Training::begin(case.task(&Silent), &case.folder("x")).unwrap();
@@ -249,9 +262,10 @@ fn the_average_is_the_mean_of_the_parameters_it_was_shown() {
     }
     assert_eq!((shown.len(), training.learner.averaged()), (7, 7));
     training.learner.use_average().unwrap();
-    for (name, found) in
-        state(&training).iter().filter(|(name, _)| ["head", "tower"].contains(&name.as_str()))
-    {
+    let parameters = state(&training);
+    // All but edges, which stay as they are.
+    let averaged = |name: &&str| PARAMETERS.contains(name) && *name != "head.edges";
+    for (name, found) in parameters.iter().filter(|(name, _)| averaged(&name.as_str())) {
         for (i, found) in found.iter().enumerate() {
             let value = |state: &Vec<(String, Vec<f32>)>| {
                 f64::from(state.iter().find(|(other, _)| other == name).unwrap().1[i])
@@ -283,7 +297,7 @@ fn rows_that_validate_do_not_train_and_are_measured_after_each_epoch() {
         let heard = heard.0.into_inner().unwrap();
         for place in ["epoch 1: loss", "epoch 2: loss", "epoch 3: loss", "mean of 3 sets of parameters: loss"]
         {
-            let line = heard.iter().find(|line| line.starts_with(&format!("stage1, {place}")));
+            let line = heard.iter().find(|line| line.starts_with(&format!("{}, {place}", name(head.1))));
             let line = line.unwrap_or_else(|| panic!("{place} of {heard:?}"));
             assert!(line.contains("P@1 ") && line.contains("R@10 "), "{line}");
         }
@@ -318,7 +332,15 @@ fn what_a_phase_leaves_is_read_back_and_can_go_on() {
 
 /// Classifiers `[L, d + 1]` of a state.
 fn weights(state: &[(String, Vec<f32>)]) -> Vec<f32> {
-    state.iter().find(|(name, _)| name == "head").unwrap().1.clone()
+    let get =
+        |wanted: &str| state.iter().find(|(name, _)| name == wanted).map(|(_, values)| values.as_slice());
+    match (get("head"), get("head.labels.weights"), get("head.labels.biases")) {
+        (_, Some(weights), Some(biases)) => {
+            let rows = weights.chunks_exact(weights.len() / biases.len()).zip(biases);
+            rows.flat_map(|(row, bias)| row.iter().chain([bias])).copied().collect()
+        }
+        (head, ..) => head.unwrap().to_vec(),
+    }
 }
 
 #[test]
@@ -327,7 +349,9 @@ fn a_training_that_leaves_the_ground_says_what_to_lower() {
         let mut case = Case::new(head);
         (case.phase.lr, case.config.training.weight_decay) = (1e30, 0.0);
         let error = fit(&case.task(&Silent), &case.folder("x")).err().unwrap().to_string();
-        assert!(error.contains("stage1.lr (now 1000") && error.contains("stage1, step "), "{error}");
+        let phase = name(head.1);
+        let expected = [format!("{phase}.lr (now 1000"), format!("{phase}, step ")];
+        assert!(expected.iter().all(|part| error.contains(part)), "{error}");
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use super::*;
 use crate::encoder::PrecisionChoice;
 use crate::events::Silent;
-use crate::methods::elias::config::{Head, IndexConfig};
+use crate::methods::elias::config::{ClassifierConfig, Head, IndexConfig, Moments, Stored};
 use crate::methods::elias::stages;
 use crate::methods::xr_transformer::toy::{LABELS, World};
 use crate::run::Artifact;
@@ -152,26 +152,47 @@ fn distance(a: &[(String, Vec<f32>)], b: &[(String, Vec<f32>)]) -> f32 {
     pairs.fold(0.0, |most: f32, (a, b)| most.max((a - b).abs()))
 }
 
+/// Asserts that a training killed after each of `kills` steps ends as one that was not; returns how it ends.
+fn goes_on(case: &Case, kills: &[u64]) -> Vec<(String, Vec<f32>)> {
+    let (_, whole) = case.learn("whole");
+    for &kill in kills {
+        let dir = case.folder(&format!("killed-{kill}"));
+        let mut training = Training::begin(case.task(&Silent), &dir).unwrap();
+        run(&mut training, kill);
+        training.checkpoint().unwrap();
+        // What is not in the checkpoint is lost.
+        training.step().unwrap();
+        drop(training);
+        let mut training = Training::begin(case.task(&Silent), &dir).unwrap();
+        assert_eq!(training.progress.step, kill);
+        run(&mut training, u64::MAX);
+        assert!(bits(&state(&training)) == bits(&whole), "{:?} killed after {kill}", case.head);
+    }
+    whole
+}
+
 #[test]
 fn a_killed_training_goes_on_to_the_same_bits() {
     for head in HEADS {
-        let case = Case::new(head);
-        let (_, whole) = case.learn("whole");
         // Within the first epoch, at its end, right after, and before the last step: 6 steps make an epoch.
-        for kill in [1, 6, 7, 17] {
-            let dir = case.folder(&format!("killed-{kill}"));
-            let mut training = Training::begin(case.task(&Silent), &dir).unwrap();
-            run(&mut training, kill);
-            training.checkpoint().unwrap();
-            // What is not in the checkpoint is lost.
-            training.step().unwrap();
-            drop(training);
-            let mut training = Training::begin(case.task(&Silent), &dir).unwrap();
-            assert_eq!(training.progress.step, kill);
-            run(&mut training, u64::MAX);
-            assert!(bits(&state(&training)) == bits(&whole), "{head:?} killed after {kill}");
-        }
+        goes_on(&Case::new(head), &[1, 6, 7, 17]);
     }
+}
+
+#[test]
+fn so_does_one_whose_classifiers_take_half_the_memory_or_lie_in_a_file() {
+    let with = |weights, moments, mapped| {
+        let mut case = Case::new((Head::Index, Stage::Stage2));
+        case.config.classifier = ClassifierConfig { weights, moments, mapped, ..case.config.classifier };
+        goes_on(&case, &[4, 13])
+    };
+    let memory = with(Stored::F32, Moments::Element, false);
+    assert!(bits(&memory) == bits(&with(Stored::F32, Moments::Element, true)));
+    let half = with(Stored::Bf16, Moments::Row, true);
+    let len = |state: &[(String, Vec<f32>)]| {
+        state.iter().find(|(name, _)| name == "head.labels.weights").map(|(_, values)| values.len())
+    };
+    assert_eq!(len(&memory), len(&half).map(|n| 2 * n));
 }
 
 #[test]
@@ -327,6 +348,18 @@ fn what_a_phase_leaves_is_read_back_and_can_go_on() {
             weights(&first),
             (0..LABELS as usize).flat_map(|l| classifiers.row(l).to_vec()).collect::<Vec<_>>()
         );
+        let run = |wanted: &str| first.iter().find(|(name, _)| name == wanted).map(|(_, values)| values);
+        match run("head.clusters") {
+            Some(found) => {
+                assert_eq!(
+                    (25, found),
+                    (stages::clusters(&dir).unwrap().0, &stages::clusters(&dir).unwrap().1)
+                );
+                let graph = stages::graph(&dir, 6.0).unwrap();
+                assert_eq!(graph.logits().is_some(), case.stage == Stage::Stage2);
+            }
+            None => assert!(stages::clusters(&dir).is_err() && stages::graph(&dir, 6.0).is_err()),
+        }
     }
 }
 

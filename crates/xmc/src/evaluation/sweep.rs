@@ -1,6 +1,6 @@
 //! What does a wider search gain, and what does it cost? Metrics and time of a query, over several ways to search.
 //!
-//! Of models of ELIAS texts are embedded once, and the time is that of the search alone, by one thread, one query at a
+//! Of models of ELIAS (without a ranker of words) texts are embedded once, and the time is that of the search alone, by one thread, one query at a
 //! time; of others it is that of whole answers to single rows.
 
 use std::time::Instant;
@@ -50,7 +50,8 @@ pub fn sweep(
     let measure = Measure::new(model, data, part)?;
     let top_k = options.deepest() + measure.most_filtered();
     let texts = part.texts.as_ref().filter(|_| model.reads_texts());
-    let (rows, embedded) = match (model.elias(), texts, &part.features) {
+    let (rows, embedded) = match (model.elias().filter(|method| !method.has_ranker()), texts, &part.features)
+    {
         (Some(method), Some(texts), _) => {
             let start = Instant::now();
             let x = method.encoder().embed(texts, &|_, _| {})?;

@@ -9,13 +9,17 @@
 
 use std::path::Path;
 
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use xmc_data::text::Vectorizer;
 use xmc_data::{Row, Strings, TopK};
+use xmc_linear::Query;
 use xmc_nn::Tensor;
 use xmc_nn::tower::TowerConfig;
 
 use super::batch::search_all;
 use super::config::{EliasConfig, Head};
 use super::edges::Edges;
+use super::ranker::{CALIBRATION, RANKER, Ranker};
 use super::search::{LearnedIndex, Reach, Searcher, log_sigmoid};
 use crate::config::Settings;
 use crate::encoder::Encoder;
@@ -23,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::index::{self, Filter, LabelEmbeddings};
 use crate::methods::classifier::with_one;
 use crate::methods::dexml::{ENCODER, LABEL_EMBEDDINGS};
+use crate::methods::xr_linear::VECTORIZER;
 use crate::model::encoder_folder::stored_tower;
 use crate::model::{OpenOptions, PredictOptions, reads_no_features};
 
@@ -44,13 +49,74 @@ pub enum Search {
 }
 
 /// Everything needed to answer.
-#[derive(Debug)]
 pub struct Elias {
     encoder: Encoder,
     search: Search,
     labels: LabelEmbeddings,
     /// How far to search if nobody says.
     reach: Reach,
+    reranker: Option<Reranker>,
+}
+
+/// What has a last look at the best labels.
+struct Reranker {
+    vectorizer: Vectorizer,
+    ranker: Ranker,
+    /// Labels that it looks at.
+    top_k: usize,
+}
+
+impl Reranker {
+    /// Opens the files in the folder `dir` of a model, if there are any.
+    fn open(dir: &Path, config: &EliasConfig) -> Result<Option<Self>> {
+        if !dir.join(RANKER).is_file() {
+            return Ok(None);
+        }
+        let vectorizer = Vectorizer::open(&dir.join(VECTORIZER))?;
+        let ranker = Ranker::open(dir, dir.join(CALIBRATION).is_file())?;
+        Ok(Some(Reranker { vectorizer, ranker, top_k: config.ranker.top_k }))
+    }
+
+    /// Refuses parts that do not belong together.
+    fn check(&self, labels: usize, dim: usize) -> Result<()> {
+        let (found, read) = (self.vectorizer.num_features() + dim, self.ranker.num_features());
+        if found == read && self.ranker.num_labels() == labels {
+            return Ok(());
+        }
+        Err(Error::Mismatch(format!(
+            "a ranker of {} labels with {read} features, but there are {labels} with {found}: mixed from two models?",
+            self.ranker.num_labels()
+        )))
+    }
+
+    /// Options that find as many labels as the ranker looks at.
+    fn deeper(&self, options: &PredictOptions) -> PredictOptions {
+        PredictOptions { top_k: options.top_k.max(self.top_k), ..*options }
+    }
+
+    /// The best `k` of `found` labels for `texts`, whose embeddings are `x [b, d]`.
+    fn rank(&self, texts: &Strings, x: &Tensor, found: &TopK, k: usize) -> TopK {
+        let words = self.vectorizer.transform(texts);
+        let tasks: Vec<usize> = (0..texts.len()).collect();
+        let parts: Vec<Vec<(u32, f32)>> = tasks
+            .into_par_iter()
+            .map_init(
+                || self.ranker.scorer(),
+                |scorer, i| {
+                    let mut row = found.row(i)[..found.row(i).len().min(self.top_k.max(k))].to_vec();
+                    let dense = &x.host()[i * x.cols()..(i + 1) * x.cols()];
+                    scorer.rescore(Query { sparse: words.row(i), dense }, &mut row);
+                    row.truncate(k);
+                    row
+                },
+            )
+            .collect();
+        let mut all = TopK::new();
+        for row in &parts {
+            all.push_ranked(row);
+        }
+        all
+    }
 }
 
 impl Elias {
@@ -81,7 +147,7 @@ impl Elias {
         }
         let index = &config.index;
         let reach = Reach { beam: index.beam, edges: usize::MAX, shortlist: index.shortlist, top_k: 0 };
-        Ok(Elias { encoder, search, labels, reach })
+        Ok(Elias { encoder, search, labels, reach, reranker: None })
     }
 
     /// Opens the parts of a model folder whose files are checked already: the folder [`ENCODER`], and the files
@@ -100,7 +166,11 @@ impl Elias {
             )?),
             Head::OneVsAll | Head::Batch => Search::Exact,
         };
-        Elias::new(encoder, search, LabelEmbeddings::open(&dir.join(LABEL_EMBEDDINGS))?, config)
+        let labels = LabelEmbeddings::open(&dir.join(LABEL_EMBEDDINGS))?;
+        let model = Elias::new(encoder, search, labels, config)?;
+        let reranker = Reranker::open(dir, config)?;
+        reranker.iter().try_for_each(|ranker| ranker.check(model.num_labels(), model.encoder.dim()))?;
+        Ok(Elias { reranker, ..model })
     }
 
     /// What embeds texts.
@@ -134,12 +204,28 @@ impl Elias {
         for first in (0..texts.len()).step_by(ROWS_AT_ONCE) {
             let rows: Vec<u32> = (first..texts.len().min(first + ROWS_AT_ONCE)).map(|i| i as u32).collect();
             let x = self.encoder.embed(&texts.select(&rows), &|_, _| {})?;
-            all.append(&self.predict_embeddings(&x, options)?);
+            all.append(&self.predict_beside(&texts.select(&rows), &x, options)?);
         }
         Ok(all)
     }
 
-    /// The best labels for every embedding of `x [b, d]`.
+    /// Whether a ranker has a last look at the words of a text.
+    pub fn has_ranker(&self) -> bool {
+        self.reranker.is_some()
+    }
+
+    /// The best labels of every text, whose embeddings are `x [b, d]`.
+    fn predict_beside(&self, texts: &Strings, x: &Tensor, options: &PredictOptions) -> Result<TopK> {
+        match &self.reranker {
+            None => self.predict_embeddings(x, options),
+            Some(ranker) => {
+                let found = self.predict_embeddings(x, &ranker.deeper(options))?;
+                Ok(ranker.rank(texts, x, &found, options.top_k))
+            }
+        }
+    }
+
+    /// The best labels for every embedding of `x [b, d]`, before a ranker has a look.
     pub fn predict_embeddings(&self, x: &Tensor, options: &PredictOptions) -> Result<TopK> {
         match self.reach(options)? {
             Some((index, reach)) => search_all(index, &self.labels, reach, x),
@@ -202,10 +288,17 @@ pub struct Session<'m> {
 impl Session<'_> {
     /// The best labels of a text, best first.
     pub fn text(&mut self, text: &str) -> Result<&[(u32, f32)]> {
-        self.embedding(&self.model.encoder.embed_one(text)?)
+        let x = self.model.encoder.embed_one(text)?;
+        if self.model.reranker.is_none() {
+            return self.embedding(&x);
+        }
+        let found = self.model.predict_beside(&Strings::new([text]), &x, &self.options)?;
+        self.found.clear();
+        self.found.extend_from_slice(found.row(0));
+        Ok(&self.found)
     }
 
-    /// The best labels of the embedding `x [1, d]`, best first.
+    /// The best labels of the embedding `x [1, d]`, best first, before a ranker has a look.
     pub(crate) fn embedding(&mut self, x: &Tensor) -> Result<&[(u32, f32)]> {
         if self.searcher.is_none()
             && let Some((index, reach)) = self.model.reach(&self.options)?

@@ -20,6 +20,7 @@ use xmc_nn::Precision;
 use xmc_nn::ops::softmax::log_sum_exp;
 
 use super::edges::Edges;
+use super::merge::{Found, Merge, Sorted};
 use crate::error::{Error, Result};
 use crate::index::{Dtype, LabelEmbeddings, Query};
 
@@ -94,10 +95,31 @@ pub struct Searcher<'m> {
     candidates: Vec<u32>,
     scores: Vec<f32>,
     errors: Vec<f32>,
+    /// The paths of each cluster in `beam`.
+    lists: Vec<Paths<'m>>,
+    merge: Merge,
     /// Labels and their best paths, best first.
-    paths: Vec<(u32, f32)>,
+    paths: Vec<Found>,
     bounds: Vec<Bounds>,
     found: Vec<(u32, f32)>,
+}
+
+/// The paths over a cluster of log-probability `log`, by falling log-probability.
+#[derive(Clone, Copy, Debug)]
+struct Paths<'m> {
+    ids: &'m [u32],
+    values: &'m [f32],
+    log: f32,
+}
+
+impl Sorted for Paths<'_> {
+    fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    fn get(&self, at: usize) -> (u32, f32) {
+        (self.ids[at], self.log + self.values[at])
+    }
 }
 
 /// A label whose log p is in `[low, high]`.
@@ -122,6 +144,8 @@ impl<'m> Searcher<'m> {
             candidates: Vec::new(),
             scores: Vec::new(),
             errors: Vec::new(),
+            lists: Vec::new(),
+            merge: Merge::default(),
             paths: Vec::new(),
             bounds: Vec::new(),
             found: Vec::new(),
@@ -211,7 +235,7 @@ impl<'m> Searcher<'m> {
         let mut floor = f32::NEG_INFINITY;
         for start in (0..self.paths.len()).step_by(BLOCK) {
             let block = start..(start + BLOCK).min(self.paths.len());
-            if self.paths[start].1 < floor {
+            if self.paths[start].value < floor {
                 break;
             }
             self.score(block);
@@ -228,26 +252,25 @@ impl<'m> Searcher<'m> {
 
     /// Leaves the shortlist in `paths`.
     fn follow(&mut self) {
-        self.paths.clear();
-        for &(cluster, log) in &self.beam {
-            let (ids, values) = self.index.edges.of(cluster as usize);
-            let edges = ids.iter().zip(values).take(self.reach.edges);
-            self.paths.extend(edges.map(|(&id, value)| (id, log + value)));
-        }
-        self.paths.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)));
-        self.paths.dedup_by_key(|path| path.0);
-        best(&mut self.paths, self.reach.shortlist, by_score);
+        let index = self.index;
+        self.lists.clear();
+        self.lists.extend(self.beam.iter().map(|&(cluster, log)| {
+            let (ids, values) = index.edges.of(cluster as usize);
+            let len = ids.len().min(self.reach.edges);
+            Paths { ids: &ids[..len], values: &values[..len], log }
+        }));
+        self.merge.best(&self.lists, self.reach.shortlist, &mut self.paths);
     }
 
     /// Bounds the log p of the labels of some paths.
     fn score(&mut self, block: std::ops::Range<usize>) {
         let paths = &self.paths[block];
         self.candidates.clear();
-        self.candidates.extend(paths.iter().map(|path| path.0));
+        self.candidates.extend(paths.iter().map(|path| path.label));
         let (scores, errors) = (&mut self.scores, &mut self.errors);
         self.labels.coarse_of(&mut self.query, &self.candidates, scores, errors);
         let scored = paths.iter().zip(&*scores).zip(&*errors);
-        self.bounds.extend(scored.map(|((&(label, path), &z), &error)| {
+        self.bounds.extend(scored.map(|((&Found { label, value: path, .. }, &z), &error)| {
             let low = path + log_sigmoid(z - error);
             let high = if error > 0.0 { path + log_sigmoid(z + error) } else { low };
             Bounds { label, path, low, high }

@@ -11,6 +11,7 @@ use serde_json::Value;
 use xmc::config::{self, Settings};
 use xmc::memory;
 use xmc::methods::dexml::{self, DexmlConfig};
+use xmc::methods::elias;
 use xmc::methods::xr_linear::{self, XrLinearConfig};
 use xmc::methods::xr_transformer::{self, XrTransformerConfig};
 use xmc::methods::{Summary, TrainOptions};
@@ -63,7 +64,12 @@ pub(crate) fn run(verb: &Train, quiet: bool) -> Result<Outcome> {
             terminal.say(&format!("settings    {}", changed(&*config)?));
             dexml::train(&data, &config, &options, &terminal)?
         }
-        Method::Elias => bail!("xmc train elias only says costs in this version: add --dry-run"),
+        Method::Elias => {
+            let config = costs::settings(verb)?;
+            let data = Dataset::open(&verb.data)?;
+            terminal.say(&format!("settings    {}", changed(&*config)?));
+            elias::train(&data, &config, &options, &terminal)?
+        }
     };
     terminal.say(&show(&summary));
     Ok(Outcome::Done)

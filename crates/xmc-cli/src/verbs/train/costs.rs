@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use serde_json::json;
 use xmc::config::{self, Checked, Settings};
 use xmc::memory;
-use xmc::methods::elias::{self, Costs, EliasConfig};
+use xmc::methods::elias::{self, Costs, EliasConfig, Stage};
 use xmc_data::dataset::Dataset;
 
 use super::with_encoder;
@@ -38,7 +38,11 @@ pub(super) fn run(verb: &Train) -> Result<Outcome> {
 pub(super) fn settings(verb: &Train) -> Result<Checked<EliasConfig>> {
     let preset = elias::preset(verb.preset.as_deref().unwrap_or("laptop"))?;
     let look = config::load_preset::<EliasConfig>(preset, verb.config.as_deref(), &verb.set)?;
-    let sets = with_encoder(verb, EliasConfig::METHOD, look.encoder.as_deref())?;
+    let sets = match look.stages.as_slice() {
+        // It reads words alone.
+        [Stage::Cluster] => verb.set.clone(),
+        _ => with_encoder(verb, EliasConfig::METHOD, look.encoder.as_deref())?,
+    };
     Ok(config::load_preset(preset, verb.config.as_deref(), &sets)?)
 }
 

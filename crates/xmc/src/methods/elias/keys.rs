@@ -45,7 +45,7 @@ const MODEL: Group = Group {
     keys: &[
         key(
             "encoder",
-            "Folder of the encoder to begin with: config.json, model.safetensors and tokenizer.json as Hugging Face writes them; or a model of dexml, xr-transformer or elias, whose encoder is taken (of elias also clusters, edges and classifiers, as far as the stages do not make them).",
+            "Folder of the encoder to begin with: config.json, model.safetensors and tokenizer.json as Hugging Face writes them; or a model of dexml, xr-transformer or elias, whose encoder is taken (of elias with an index also clusters, edges and classifiers, as far as the stages do not make them).",
             "a path",
         ),
         key(

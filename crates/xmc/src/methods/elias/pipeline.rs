@@ -1,0 +1,202 @@
+//! The stages of a run, each from what the ones before it left.
+
+use std::path::{Path, PathBuf};
+
+use xmc_data::dataset::Dataset;
+use xmc_data::{Csr, Dense, TopK};
+use xmc_linear::Features;
+use xmc_nn::Tensor;
+use xmc_nn::tokens::Tokens;
+
+use super::adjacency::Adjacency;
+use super::beam;
+use super::cluster_head::ClusterHead;
+use super::clusters::{self, Clusters};
+use super::config::{EliasConfig, Phase, Stage};
+use super::earlier::Earlier;
+use super::graph::PAD;
+use super::learner::adamw;
+use super::model::Elias;
+use super::ranker::{Examples, Ranker, found_matrix};
+use super::stages;
+use super::training::{self, Edges, First, PhaseTask, Texts};
+use crate::encoder::Encoder;
+use crate::error::{Error, Result};
+use crate::events::Events;
+use crate::methods::TrainOptions;
+use crate::methods::start::Start;
+use crate::methods::text_stages::Embedding;
+use crate::model::PredictOptions;
+use crate::run::{Run, remove};
+
+/// Rows whose clusters are looked for at a time.
+const ROWS_AT_ONCE: usize = 1024;
+
+/// What all stages read.
+pub(super) struct Pipeline<'a> {
+    pub(super) data: &'a Dataset,
+    pub(super) config: &'a EliasConfig,
+    pub(super) options: &'a TrainOptions,
+    pub(super) events: &'a dyn Events,
+    pub(super) start: &'a Start,
+    /// Texts of the training rows as token ids.
+    pub(super) tokens: &'a Tokens,
+    /// Their embeddings `[n, d]`, if the encoder does not learn.
+    pub(super) frozen: Option<&'a Dense>,
+    /// Rows that do not train, rising.
+    pub(super) validation: &'a [u32],
+}
+
+impl Pipeline<'_> {
+    /// The folder of the encoder after the training in the folder `last`.
+    pub(super) fn encoder(&self, last: Option<&Path>) -> PathBuf {
+        last.and_then(stages::encoder).unwrap_or_else(|| self.start.dir.clone())
+    }
+
+    /// That encoder, opened.
+    pub(super) fn open(&self, last: Option<&Path>) -> Result<Encoder> {
+        let config = self.config;
+        let precision = config.precision.resolve();
+        Encoder::open(&self.encoder(last), self.start.tower, config.max_len, self.options.device, precision)
+    }
+
+    /// Embeddings `[n, d]` of the training rows by that encoder.
+    pub(super) fn embeddings(&self, last: Option<&Path>) -> Result<Dense> {
+        match self.frozen {
+            Some(x) => Ok(x.clone()),
+            None => Ok(Embedding::of(self.tokens, &self.open(last)?, self.events)?.0),
+        }
+    }
+
+    /// Groups labels by words and, after the training in the folder `last`, by embeddings too.
+    pub(super) fn recluster(&self, words: &Features, last: Option<&Path>) -> Result<Clusters> {
+        let z = clusters::centroids(words, Some(self.embeddings(last)?), &self.data.train.y)?;
+        Clusters::grow(&z, &self.config.cluster, self.options.seed)
+    }
+
+    /// Trains a phase as a stage of `run`; `last` has the training before it. Returns its folder.
+    pub(super) fn fit(
+        &self,
+        run: &mut Run,
+        stage: Stage,
+        first: First<'_>,
+        last: Option<&Path>,
+    ) -> Result<PathBuf> {
+        let phase = self.phase(stage);
+        let (name, dir) = (training::name(stage), self.encoder(last));
+        let texts = match self.frozen {
+            Some(x) => Texts::Embeddings(x),
+            None => Texts::Tokens { tokens: self.tokens, dir: &dir, tower: self.start.tower },
+        };
+        let task = PhaseTask {
+            config: self.config,
+            phase,
+            stage,
+            texts,
+            y: &self.data.train.y,
+            validation: self.validation,
+            first,
+            seed: self.options.seed,
+            device: self.options.device,
+            events: self.events,
+        };
+        let unfinished = run.ongoing(name)?;
+        drop(run.stage(name, || training::fit(&task, &unfinished))?);
+        remove(&unfinished)?;
+        Ok(run.stage_dir(name))
+    }
+
+    fn phase(&self, stage: Stage) -> &Phase {
+        match stage {
+            Stage::Warmup => &self.config.warmup,
+            Stage::Stage2 => &self.config.stage2,
+            _ => &self.config.stage1,
+        }
+    }
+
+    /// Writes what the model that training begins with has; returns the folder.
+    pub(super) fn begin(&self, run: &mut Run) -> Result<PathBuf> {
+        let Some(model) = &self.config.encoder else { return Err(no_training()) };
+        drop(run.stage("begin", || Earlier::open(model, self.config.index.beta))?);
+        Ok(run.stage_dir("begin"))
+    }
+
+    /// The best cluster of each label, of the training in the folder `dir`.
+    pub(super) fn clusters_of(&self, dir: &Path) -> Result<Clusters> {
+        let graph = stages::graph(dir, self.config.index.beta)?;
+        let of_label = graph.parents().into_iter().map(|c| if c == PAD { 0 } else { c }).collect();
+        Ok(Clusters { count: graph.clusters(), of_label })
+    }
+
+    /// Edges for stage 2, from the clusters that the training in the folder `dir` left.
+    pub(super) fn adjacency(&self, dir: Option<&Path>) -> Result<Adjacency> {
+        let dir = dir.ok_or_else(no_training)?;
+        let (index, former) = (&self.config.index, self.clusters_of(dir)?.of_label);
+        let visits = self.visits(dir)?;
+        let y = &self.data.train.y;
+        Adjacency::of(&visits, y, index.kappa, index.frequency_power, &former)
+    }
+
+    /// M `[n, C]`: the best clusters of the training rows, with their scores.
+    fn visits(&self, dir: &Path) -> Result<Csr> {
+        let x = self.embeddings(Some(dir))?;
+        let (cols, weights) = stages::clusters(dir)?;
+        if cols != x.cols() + 1 {
+            let problem = format!("clusters of {cols} values, embeddings of {}", x.cols());
+            return Err(Error::file(dir, problem));
+        }
+        let (clusters, adam) = (weights.len() / cols, adamw(&self.config.training));
+        let mut head = ClusterHead::new(clusters, x.cols(), adam, self.config.precision.resolve(), 0);
+        head.set_weights(&weights)?;
+        let (beam, ln_alpha) = (self.config.index.beam, self.config.index.alpha.ln());
+        let mut top = TopK::new();
+        for block in x.values().chunks(ROWS_AT_ONCE * x.cols().max(1)) {
+            for logits in head.logits(block).chunks_exact(clusters) {
+                let best = beam::best(logits, ln_alpha - beam::normaliser(logits), beam);
+                let row: Vec<(u32, f32)> = best.iter().map(|c| (c.cluster, c.log_score().exp())).collect();
+                top.push_ranked(&row);
+            }
+            self.events.progress(top.rows() as u64, x.rows() as u64);
+        }
+        Ok(top.to_csr(clusters)?)
+    }
+
+    /// The re-ranker for what `model` finds, from words `[n, f]` and the embeddings of the training in the folder `last`.
+    pub(super) fn ranker(&self, model: &Elias, words: &Features, last: &Path) -> Result<Ranker> {
+        let (config, y) = (&self.config.ranker, &self.data.train.y);
+        let embeddings = self.embeddings(Some(last))?;
+        let (rows, cols) = (embeddings.rows(), embeddings.cols());
+        let x = Tensor::from_host(rows, cols, embeddings.values().to_vec(), self.options.device)?;
+        let options = PredictOptions::top(config.top_k);
+        let found = found_matrix(&model.predict_embeddings(&x, &options)?, y.cols())?;
+        drop(x);
+        let embeddings = clusters::unit_rows(embeddings)?;
+        let part = |rows: &[u32]| -> Result<(Features, Csr, Csr)> {
+            let values: Vec<f32> = rows.iter().flat_map(|&i| embeddings.row(i as usize)).copied().collect();
+            let dense = Dense::new(rows.len(), cols, values)?;
+            let x = Features::new(words.sparse().select_rows(rows), Some(dense))?;
+            Ok((x, y.select_rows(rows), found.select_rows(rows)))
+        };
+        let training: Vec<u32> =
+            (0..rows as u32).filter(|row| self.validation.binary_search(row).is_err()).collect();
+        let (x, y, found) = part(&training)?;
+        let examples = Examples { x: &x, y: &y, found: &found };
+        let progress = |done, total| self.events.progress(done, total);
+        let ranker = Ranker::train(examples, config, self.options.seed, &progress)?;
+        if !config.calibrate {
+            return Ok(ranker);
+        }
+        let trained = y.clone();
+        let (x, y, found) = part(self.validation)?;
+        Ok(ranker.calibrated(Examples { x: &x, y: &y, found: &found }, &trained))
+    }
+}
+
+fn no_training() -> Error {
+    Error::Mismatch("no training came before this stage".to_owned())
+}
+
+/// Edges of fixed clusters, for training.
+pub(super) fn fixed(clusters: &Clusters) -> Edges<'_> {
+    Edges::Fixed { of_label: &clusters.of_label, clusters: clusters.count }
+}

@@ -359,7 +359,7 @@ pub(crate) struct HelpConfig {
 /// Lines {"row": 0, "embedding": [0.1, ...]} on stdout.
 #[derive(Debug, Parser)]
 pub(crate) struct Embed {
-    /// Folder of an encoder in Hugging Face layout, its name on the hub, or a model of dexml or xr-transformer.
+    /// Folder of an encoder in Hugging Face layout, its name on the hub, or a model of dexml, xr-transformer or elias.
     #[arg(long, value_name = "DIR|MODEL")]
     pub(crate) encoder: String,
     #[command(flatten)]
@@ -392,7 +392,9 @@ pub(crate) enum Pooling {
     Pooler,
 }
 
-/// Find the labels of a dexml model that mean most nearly the same as a text
+/// Find the labels of a dexml or elias model that mean most nearly the same as a text
+///
+/// Compared are the vectors of labels, by their cosine: embedded names or classifiers in dexml, classifiers in elias.
 #[derive(Debug, Parser)]
 pub(crate) struct Similar {
     /// Model folder.

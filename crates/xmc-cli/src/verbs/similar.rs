@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
-use xmc::methods::dexml::Dexml;
+use xmc::index::LabelEmbeddings;
 use xmc::model::{Model, Predictor};
 use xmc_data::LabelId;
 
@@ -14,13 +14,18 @@ use crate::table::{Align, Table};
 
 pub(crate) fn run(verb: &Similar) -> Result<Outcome> {
     let model = Model::open_with(&verb.model, verb.compute.options())?;
-    let Some(method) = model.dexml() else {
-        bail!("{}: not a model of dexml, so it has no embeddings to compare", verb.model.display());
+    let Some((encoder, labels)) = model.label_vectors() else {
+        let shown = verb.model.display();
+        bail!("{shown}: not a model of dexml or elias, so it has no embeddings to compare");
     };
-    let (vector, itself) = if verb.label { of_label(verb, &model, method)? } else { of_text(verb, method)? };
+    let (vector, itself) = if verb.label {
+        of_label(verb, &model, labels, encoder.dim())?
+    } else {
+        (encoder.embed_one(&verb.text)?.into_host(), None)
+    };
     let k = verb.top_k.get() as usize;
     // One more, in case the label itself is among them.
-    let found = method.nearest(&vector, k + usize::from(itself.is_some()));
+    let found = labels.nearest(&vector, k + usize::from(itself.is_some()));
     let found: Vec<(u32, f32)> = found.into_iter().filter(|&(id, _)| Some(id) != itself).take(k).collect();
     let name = |id: u32| model.labels().get(LabelId(id)).unwrap_or_default();
     let text = if verb.json {
@@ -39,18 +44,17 @@ pub(crate) fn run(verb: &Similar) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn of_text(verb: &Similar, method: &Dexml) -> Result<(Vec<f32>, Option<u32>)> {
-    Ok((method.encoder().embed_one(&verb.text)?.into_host(), None))
-}
-
-/// The vector of a label, and its id.
-fn of_label(verb: &Similar, model: &Model, method: &Dexml) -> Result<(Vec<f32>, Option<u32>)> {
+/// The vector `[d]` of a label, and its id.
+fn of_label(
+    verb: &Similar,
+    model: &Model,
+    labels: &LabelEmbeddings,
+    d: usize,
+) -> Result<(Vec<f32>, Option<u32>)> {
     let id = model.labels().iter().position(|name| name == verb.text).with_context(|| {
         let (shown, text) = (verb.model.display(), &verb.text);
         format!("{shown}: no label is named `{text}`; without --label the text itself is compared")
     })?;
     // A bias behind the values that texts have too is no direction.
-    let d = method.encoder().dim();
-    let vector = method.label_embeddings().row(id).iter().take(d).copied().collect();
-    Ok((vector, Some(id as u32)))
+    Ok((labels.row(id).iter().take(d).copied().collect(), Some(id as u32)))
 }

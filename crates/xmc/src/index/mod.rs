@@ -30,6 +30,7 @@ pub mod embeddings;
 pub mod file;
 pub mod filter;
 mod kernels;
+mod nearest;
 pub mod quantize;
 mod scan;
 mod select;

@@ -35,7 +35,7 @@ use xmc_nn::{Device, Precision};
 use crate::config::Settings;
 use crate::encoder::{Encoder, best_precision};
 use crate::error::{Error, Result};
-use crate::index::Filter;
+use crate::index::{Filter, LabelEmbeddings};
 use crate::methods::Method;
 use crate::methods::dexml::{Dexml, DexmlConfig, ENCODER, LABEL_EMBEDDINGS};
 use crate::methods::elias::{Elias, EliasConfig};
@@ -237,6 +237,15 @@ impl Model {
         match &self.method {
             Method::Elias(model) => Some(model),
             _ => None,
+        }
+    }
+
+    /// What embeds texts and the vectors of the labels beside it, if the method has one for each label.
+    pub fn label_vectors(&self) -> Option<(&Encoder, &LabelEmbeddings)> {
+        match &self.method {
+            Method::Dexml(model) => Some((model.encoder(), model.label_embeddings())),
+            Method::Elias(model) => Some((model.encoder(), model.label_embeddings())),
+            Method::XrLinear(_) | Method::XrTransformer(_) | Method::Ensemble(_) => None,
         }
     }
 

@@ -10,8 +10,6 @@
 
 use std::path::Path;
 
-use rayon::iter::{IntoParallelIterator, ParallelIterator};
-use xmc_data::topk::by_score;
 use xmc_data::{Row, Strings, TopK};
 use xmc_nn::tower::TowerConfig;
 use xmc_nn::{Device, Precision, Tensor};
@@ -30,9 +28,6 @@ pub(crate) const LABEL_EMBEDDINGS: &str = "label_embeddings";
 
 /// Texts whose embeddings are held at a time.
 const ROWS_AT_ONCE: usize = 16_384;
-
-/// Labels that one task compares with a vector.
-const LABELS_PER_TASK: usize = 4096;
 
 /// Everything needed to answer.
 #[derive(Debug)]
@@ -114,25 +109,6 @@ impl Dexml {
         Session { model: self, options, found: Vec::new() }
     }
 
-    /// The `k` labels whose vectors point most in the direction of `x [d]`, with the cosines. Biases take no part.
-    pub fn nearest(&self, x: &[f32], k: usize) -> Vec<(u32, f32)> {
-        let l = self.labels.rows();
-        let tasks = (0..l).step_by(LABELS_PER_TASK).collect::<Vec<_>>().into_par_iter();
-        let parts: Vec<Vec<(u32, f32)>> = tasks
-            .map(|start| {
-                let labels = start..l.min(start + LABELS_PER_TASK);
-                let mut part: Vec<_> = labels.map(|i| (i as u32, cosine(x, &self.labels.row(i)))).collect();
-                part.sort_unstable_by(by_score);
-                part.truncate(k);
-                part
-            })
-            .collect();
-        let mut found = parts.concat();
-        found.sort_unstable_by(by_score);
-        found.truncate(k);
-        found
-    }
-
     /// Embeddings `[n, d]` as rows of label vectors see them.
     fn queries(&self, x: Tensor) -> Result<Tensor> {
         match self.head {
@@ -156,16 +132,6 @@ fn refuse_beam(options: &PredictOptions) -> Result<()> {
                 .to_owned(),
         )),
     }
-}
-
-/// x . y / (|x| |y|), over the values that both have; 0 for a vector without direction.
-fn cosine(x: &[f32], y: &[f32]) -> f32 {
-    let sums = x.iter().zip(y).fold([0.0; 3], |[xy, xx, yy], (&x, &y)| {
-        let (x, y) = (f64::from(x), f64::from(y));
-        [xy + x * y, xx + x * x, yy + y * y]
-    });
-    let length = (sums[1] * sums[2]).sqrt();
-    if length > 0.0 { (sums[0] / length) as f32 } else { 0.0 }
 }
 
 /// Answers text after text.

@@ -4,6 +4,8 @@
 
 mod ahead;
 mod ensembles;
+#[path = "../toy/folders.rs"]
+mod folders;
 mod models;
 mod resume;
 #[path = "../toy/mod.rs"]

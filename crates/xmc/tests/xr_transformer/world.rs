@@ -1,8 +1,7 @@
 //! Trains XR-Transformer on the toy in folders of its own.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tempfile::TempDir;
 use xmc::config;
@@ -11,6 +10,7 @@ use xmc::events::Events;
 use xmc::methods::xr_transformer::{self, XrTransformerConfig};
 use xmc::methods::{Summary, TrainOptions};
 
+use crate::folders::files;
 use crate::toy::{data, encoder};
 
 /// Folders of a test.
@@ -72,26 +72,11 @@ impl World {
 
     /// All files of a folder with their bytes, but `model.json`, which names seconds.
     pub(crate) fn files(&self, name: &str) -> BTreeMap<String, Vec<u8>> {
-        let mut files = BTreeMap::new();
-        collect(&self.out(name), "", &mut files);
-        files.remove("model.json");
-        files
+        files(&self.out(name))
     }
 }
 
 /// Seed 3.
 pub(crate) fn options() -> TrainOptions {
     TrainOptions { seed: 3, ..TrainOptions::new("replaced") }
-}
-
-fn collect(dir: &Path, prefix: &str, files: &mut BTreeMap<String, Vec<u8>>) {
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        let name = format!("{prefix}{}", path.file_name().unwrap().to_str().unwrap());
-        if path.is_dir() {
-            collect(&path, &format!("{name}/"), files);
-        } else {
-            files.insert(name, fs::read(&path).unwrap());
-        }
-    }
 }

@@ -6,6 +6,8 @@
 
 use std::path::Path;
 
+use xmc_data::{LabelSet, Strings};
+
 use super::config::{EliasConfig, Head};
 use super::edges::Edges;
 use super::graph::Graph;
@@ -13,10 +15,11 @@ use super::model::{CLUSTERS, EDGES};
 use super::stages::{graph, save_classifiers, save_clusters, save_graph};
 use crate::config::Settings;
 use crate::error::{Error, Result};
+use crate::events::Events;
 use crate::index::LabelEmbeddings;
 use crate::methods::dexml::LABEL_EMBEDDINGS;
 use crate::model::manifest::{self, Manifest};
-use crate::model::settings;
+use crate::model::{LABELS, settings};
 use crate::run::Artifact;
 
 /// Parts of a model with an index.
@@ -27,15 +30,23 @@ pub(super) enum Earlier {
     Written,
 }
 
-/// Whether `encoder` is a model of ELIAS with an index for `labels` labels.
-pub(super) fn is_at(encoder: Option<&Path>, labels: usize) -> Result<bool> {
+/// Whether `encoder` is a model of ELIAS with an index for these `labels`. Tells of one for others.
+pub(super) fn is_at(encoder: Option<&Path>, labels: &LabelSet, events: &dyn Events) -> Result<bool> {
     let Some(dir) = encoder.filter(|dir| dir.join(manifest::NAME).is_file()) else { return Ok(false) };
     let manifest = Manifest::open(dir)?;
     if manifest.method != EliasConfig::METHOD {
         return Ok(false);
     }
     let config: EliasConfig = settings(dir, &manifest)?;
-    Ok(config.head == Head::Index && manifest.data.labels == labels)
+    if config.head != Head::Index {
+        return Ok(false);
+    }
+    let same = Strings::open(&dir.join(LABELS))?.iter().eq(labels.iter());
+    if !same {
+        let dir = dir.display();
+        events.message(&format!("{dir}: a model of elias with other labels: only its encoder goes on"));
+    }
+    Ok(same)
 }
 
 /// What a model has beside its encoder.

@@ -95,22 +95,25 @@ pub(super) fn check(config: &EliasConfig, goes_on: bool) -> Result<()> {
     }
     let grouped = goes_on || does(Stage::Cluster) || files.clusters.is_some();
     if does(Stage::Warmup) && !grouped {
-        return refuse("cluster before warmup, or a file in files.clusters, or a model of elias as encoder");
+        return refuse(
+            "cluster before warmup, or a file in files.clusters, or a model of elias with these labels as encoder",
+        );
     }
     if does(Stage::Stage1) && !grouped && !does(Stage::Recluster) {
         return refuse(
-            "cluster or recluster before stage1, or a file in files.clusters, or a model of elias as encoder",
+            "cluster or recluster before stage1, or a file in files.clusters, or a model of elias with these \
+             labels as encoder",
         );
     }
     let trained = goes_on || does(Stage::Warmup) || does(Stage::Stage1);
     if does(Stage::Adjacency) && !trained {
-        return refuse("stage1 before adjacency, or a model of elias as encoder");
+        return refuse("stage1 before adjacency, or a model of elias with these labels as encoder");
     }
     if does(Stage::Stage2) && !does(Stage::Adjacency) && files.adjacency.is_none() {
         return refuse("adjacency before stage2, or a file in files.adjacency");
     }
     if does(Stage::Ranker) && !trained && !does(Stage::Stage2) {
-        return refuse("stage1 or stage2 before ranker, or a model of elias as encoder");
+        return refuse("stage1 or stage2 before ranker, or a model of elias with these labels as encoder");
     }
     Ok(())
 }

@@ -88,7 +88,7 @@ pub fn train(
         End::Adjacency => write::refuse_foreign(&options.out, ADJACENCY)?,
         End::Model => refuse_foreign(&options.out)?,
     }
-    let goes_on = earlier::is_at(config.encoder.as_deref(), data.labels.len())?;
+    let goes_on = earlier::is_at(config.encoder.as_deref(), &data.labels, events)?;
     inputs::check(config, goes_on)?;
     let start = inputs::start(config)?;
     let texts = start::texts(data, "ELIAS")?;

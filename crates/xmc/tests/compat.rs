@@ -23,6 +23,7 @@ fn format_1_opens_and_answers_as_it_did() {
 fn models_with_an_encoder_of_format_1_open_and_answer_as_they_did() {
     still_answers("v1-xr-transformer");
     still_answers("v1-dexml");
+    still_answers("v1-elias");
 }
 
 fn still_answers(version: &str) {

@@ -64,6 +64,17 @@ impl Default for Clustering {
     }
 }
 
+/// What edges of stage 2 begin with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FirstEdges {
+    /// Random numbers: all edges of a cluster are about alike.
+    #[default]
+    Random,
+    /// The adjacency: edges that more rows of a label would take are better.
+    Visits,
+}
+
 /// The index: from a text to the labels that are scored. (spec: ELIAS, 2.1)
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -80,11 +91,21 @@ pub struct IndexConfig {
     pub kappa: usize,
     /// How much rare labels gain in the adjacency: visits are divided by frequency to this power.
     pub frequency_power: f32,
+    /// What edges begin with.
+    pub first_edges: FirstEdges,
 }
 
 impl Default for IndexConfig {
     fn default() -> Self {
-        IndexConfig { alpha: 10.0, beta: 150.0, beam: 20, shortlist: 2000, kappa: 1000, frequency_power: 0.0 }
+        IndexConfig {
+            alpha: 10.0,
+            beta: 150.0,
+            beam: 20,
+            shortlist: 2000,
+            kappa: 1000,
+            frequency_power: 0.0,
+            first_edges: FirstEdges::Random,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! W_C   U(-1/sqrt(d), 1/sqrt(d)), or those of an earlier phase
-//! a_cl  U[0, 1)
+//! a_cl  U[0, 1), or ln of the value of the adjacency
 //! w_l   0, or those of an earlier phase
 //! b_l   ln(q / (1 - q)), 0, or that of an earlier phase;       q = rows with label l / rows that see it
 //! ```
@@ -25,7 +25,7 @@ use xmc_data::Csr;
 use xmc_data::metrics::label_counts;
 use xmc_nn::table::{Moments as TableMoments, Stored as TableStored, TableConfig};
 
-use super::config::{FirstBias, Moments, Stored};
+use super::config::{FirstBias, FirstEdges, Moments, Stored};
 use super::exhaustive::{Candidates, Exhaustive};
 use super::graph::{Graph, PAD};
 use super::head::{HeadState, set_classifiers};
@@ -84,7 +84,10 @@ fn index(
     let config = task.config;
     let graph = match edges {
         Edges::Fixed { of_label, clusters } => Graph::fixed(of_label, clusters)?,
-        Edges::Learned(edges) => Graph::learned(edges, config.index.beta, seed)?,
+        Edges::Learned(edges) => match config.index.first_edges {
+            FirstEdges::Random => Graph::learned(edges, config.index.beta, seed)?,
+            FirstEdges::Visits => Graph::weighted(edges, config.index.beta)?,
+        },
     };
     if graph.labels() != task.y.cols() {
         let (found, labels) = (graph.labels(), task.y.cols());

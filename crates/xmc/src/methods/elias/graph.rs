@@ -54,6 +54,9 @@ pub(super) struct EdgeList<'a> {
     base: f32,
 }
 
+/// The least value of an edge that counts.
+const LEAST: f32 = 1e-6;
+
 impl Graph {
     /// A graph of `clusters` clusters in which label l hangs on `of_label[l]` alone, or on none if that is [`PAD`].
     pub fn fixed(of_label: &[u32], clusters: usize) -> Result<Self> {
@@ -87,6 +90,15 @@ impl Graph {
             (indptr[c]..indptr[c + 1]).map(move |_| draws.unit())
         });
         let logits = logits.collect();
+        Graph::from_parts(edges.cols(), indptr, edges.indices().to_vec(), Some((logits, beta)))
+    }
+
+    /// The edges of `edges [C, L]`, whose first logits are the logarithms of their values: the first score of an edge is
+    /// min(1, beta value / sum of the values of its cluster).
+    pub fn weighted(edges: &Csr, beta: f32) -> Result<Self> {
+        // Some edges are kept so that a label has one, however rarely it was met there.
+        let logits = edges.values().iter().map(|value| value.max(LEAST).ln()).collect();
+        let indptr = edges.indptr().iter().map(|&at| at as usize).collect();
         Graph::from_parts(edges.cols(), indptr, edges.indices().to_vec(), Some((logits, beta)))
     }
 
@@ -348,6 +360,19 @@ mod tests {
         let graph =
             Graph::from_parts(golden.num_labels as usize, indptr, ids, Some((logits, golden.beta))).unwrap();
         (golden, graph)
+    }
+
+    #[test]
+    fn first_scores_of_weighted_edges_are_shares_of_their_cluster() {
+        let edges = Csr::new(2, 3, vec![0, 3, 4], vec![0, 1, 2, 1], vec![0.5, 1.5, 0.0, 2.0]).unwrap();
+        let graph = Graph::weighted(&edges, 1.2).unwrap();
+        let mut values = Vec::new();
+        graph.log_values(0, &mut values);
+        for (value, want) in values.iter().zip([1.2 * 0.25, 1.2 * 0.75, 1.2 * 5e-7]) {
+            assert!((value.exp() / want - 1.0).abs() < 1e-4, "{values:?}");
+        }
+        graph.log_values(1, &mut values);
+        assert_eq!(values, [0.0]);
     }
 
     #[test]

@@ -119,6 +119,11 @@ const INDEX: Group = Group {
             "When edges are chosen, visits of a label's rows are divided by its frequency to this power: above 0, rare labels get more clusters.",
             FROM_ZERO,
         ),
+        key(
+            "first_edges",
+            "What edges begin with. random: numbers from 0 to 1, so that all edges of a cluster are about alike. visits: the logarithm of their value in the adjacency.",
+            "\"random\" or \"visits\"",
+        ),
     ],
 };
 

@@ -44,8 +44,8 @@ use xmc_nn::tokens::Tokens;
 
 pub use batch::search_all;
 pub use config::{
-    ClassifierConfig, Clustering, EliasConfig, Files, FirstBias, Head, IndexConfig, Moments, Phase,
-    RankerConfig, Stage, Stored, TrainingConfig,
+    ClassifierConfig, Clustering, EliasConfig, Files, FirstBias, FirstEdges, Head, IndexConfig, Moments,
+    Phase, RankerConfig, Stage, Stored, TrainingConfig,
 };
 pub use edges::Edges;
 pub use estimate::{Bytes, Costs, PhaseCost, Work, costs};

@@ -290,26 +290,13 @@ fn without_times(dir: &Path) -> Contents {
     files
 }
 
-#[test]
-fn a_tuning_killed_at_any_of_ten_moments_resumes_to_the_same_bytes() {
+/// Kills trainings that begin with an encoder, with `sets`, at ten moments, and compares what they end with.
+fn tuning_killed(method: &str, sets: &[&str]) {
     let world = World::with_data();
     write_tiny_encoder(&world.path("encoder"));
-    let mut sets =
-        vec!["train", "xr-transformer", "--data", "data", "--encoder", "encoder", "--out", "model"];
-    for set in [
-        "max_len=16",
-        "preliminary.max_leaf_size=20",
-        "preliminary.branching=4",
-        "cluster.max_leaf_size=20",
-        "training.max_steps=12",
-        "training.batch_size=16",
-        "training.warmup_steps=2",
-        "training.negatives=tfn+man",
-        "training.checkpoint_minutes=0.0",
-    ] {
-        sets.extend(["--set", set]);
-    }
-    let (train, resume) = (sets.clone(), [&sets[..], &["--resume"]].concat());
+    let mut train = vec!["train", method, "--data", "data", "--encoder", "encoder", "--out", "model"];
+    train.extend(sets.iter().flat_map(|set| ["--set", set]));
+    let resume = [&train[..], &["--resume"]].concat();
     let model = world.path("model");
     let clear = || remove_folder(&model);
     let took = world.finish(&train);
@@ -326,4 +313,38 @@ fn a_tuning_killed_at_any_of_ten_moments_resumes_to_the_same_bytes() {
         assert!(without_times(&model) == whole, "moment {i}: another model after resuming");
         assert_eq!(world.names(), ["data", "encoder", "model"], "moment {i}");
     }
+}
+
+#[test]
+fn a_tuning_killed_at_any_of_ten_moments_resumes_to_the_same_bytes() {
+    let sets = [
+        "max_len=16",
+        "preliminary.max_leaf_size=20",
+        "preliminary.branching=4",
+        "cluster.max_leaf_size=20",
+        "training.max_steps=12",
+        "training.batch_size=16",
+        "training.warmup_steps=2",
+        "training.negatives=tfn+man",
+        "training.checkpoint_minutes=0.0",
+    ];
+    tuning_killed("xr-transformer", &sets);
+}
+
+#[test]
+fn an_index_killed_at_any_of_ten_moments_of_its_training_resumes_to_the_same_bytes() {
+    let sets = [
+        "max_len=16",
+        "cluster.max_leaf_size=20",
+        "index.beam=4",
+        "index.kappa=40",
+        "training.batch_size=16",
+        "warmup.epochs=0.1",
+        "stage1.epochs=0.2",
+        "stage2.epochs=0.2",
+        "training.checkpoint_minutes=0.0",
+        "classifier.mapped=true",
+        "stages=[\"cluster\",\"warmup\",\"recluster\",\"stage1\",\"adjacency\",\"stage2\",\"ranker\"]",
+    ];
+    tuning_killed("elias", &sets);
 }

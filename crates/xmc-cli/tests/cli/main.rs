@@ -4,6 +4,7 @@
 
 mod damage;
 mod dexml;
+mod elias;
 mod embed;
 mod encoders;
 mod ensemble;

@@ -100,15 +100,18 @@ def search(programs):
     args = programs.args
     for labels in args.labels or ([20_000] if args.quick else [1_000_000]):
         folder = programs.planted(f"l{labels}", "--labels", labels)
-        print(f"| {labels:,} labels | beam | recall@10 | µs a query in a batch | µs alone | of brute force, batch | alone |")
-        print("|---|---|---|---|---|---|---|")
-        for dtype in ("f32", "bf16", "int8"):
-            exact, *beams = programs.ours("search", folder, "--dtype", dtype, "--passes", 2 if args.quick else 5)
-            for found in (exact, *beams):
-                print(f"| {found['what']} {dtype} | {found['beam'] or ''} | {found['recall']:.4f} "
-                      f"| {found['batch_cpu_us']:.0f} | {found['single_cpu_us']:.0f} "
-                      f"| 1/{exact['batch_cpu_us'] / found['batch_cpu_us']:.1f} "
-                      f"| 1/{exact['single_cpu_us'] / found['single_cpu_us']:.1f} |", flush=True)
+        index, *found = programs.ours("search", folder, "--passes", 2 if args.quick else 5)
+        print(", ".join(f"{key} {value:.3g}" for key, value in index.items() if key != "what"))
+        print(f"| {labels:,} labels | beam | recall@10 of paths | of classifiers | µs a query in a batch | µs alone | p95 "
+              "| of brute force, batch | alone |")
+        print("|---|---|---|---|---|---|---|---|---|")
+        for figures in found:
+            if figures["what"] == "exact":
+                exact = figures
+            print(f"| {figures['what']} {figures['dtype']} | {figures['beam'] or ''} | {figures['recall_of_paths']:.4f} "
+                  f"| {figures['recall']:.4f} | {figures['batch_cpu_us']:.0f} | {figures['single_cpu_us']:.0f} "
+                  f"| {figures['single_p95_us']:.0f} | 1/{exact['batch_cpu_us'] / figures['batch_cpu_us']:.1f} "
+                  f"| 1/{exact['single_cpu_us'] / figures['single_cpu_us']:.1f} |", flush=True)
         torch = subprocess.run(
             [args.python, HERE.parent / "encoder/torch_search.py", "--data", folder / "q.npy", folder / "labels.npy",
              "--k", "10", "--threads", str(args.threads), "--repeat", "1" if args.quick else "3", "--blocks", "64",

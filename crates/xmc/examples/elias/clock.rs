@@ -34,10 +34,15 @@ fn cpu() -> f64 {
 
 /// Both medians.
 pub(crate) fn median(passed: &[Passed]) -> Passed {
-    let middle = |of: fn(&Passed) -> f64| {
+    quantile(passed, 0.5)
+}
+
+/// What a share of both is not above.
+pub(crate) fn quantile(passed: &[Passed], share: f64) -> Passed {
+    let quantile = |of: fn(&Passed) -> f64| {
         let mut values: Vec<f64> = passed.iter().map(of).collect();
         values.sort_unstable_by(f64::total_cmp);
-        values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+        values.get((values.len() as f64 * share) as usize).copied().unwrap_or(f64::NAN)
     };
-    Passed { cpu: middle(|p| p.cpu), wall: middle(|p| p.wall) }
+    Passed { cpu: quantile(|p| p.cpu), wall: quantile(|p| p.wall) }
 }

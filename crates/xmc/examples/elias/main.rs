@@ -14,6 +14,8 @@ mod planted;
 mod scale;
 mod search;
 mod step;
+mod truth;
+mod visits;
 
 use std::path::PathBuf;
 

@@ -1,8 +1,8 @@
-//! From planted labels to an index: clusters by 2-means, edges from every cluster to the labels that lie near it.
+//! From planted labels to an index: classifiers, clusters by 2-means, and edges by [visits](crate::visits).
 //!
-//! Edges are those of an adjacency in which every label is once a training row: each label visits its `VISITS` nearest
-//! clusters, and a cluster keeps the `kappa` nearest of its visitors. `elias plant` writes all of it as files, which the
-//! other programs here and PyTorch read.
+//! Nothing is trained. Classifiers are the vectors of labels and clusters are centroids, each with a gain that makes
+//! scores as peaked as training does. `elias plant` writes all of it as files, which the other programs here and PyTorch
+//! read.
 
 use std::fs::{self, File};
 use std::io::BufWriter;
@@ -13,27 +13,19 @@ use clap::Args;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use xmc::data::formats::{npy, npz};
-use xmc::data::{Csr, Dense, TopK};
-use xmc::index::{Dtype, Filter, LabelEmbeddings, search};
+use xmc::data::{Csr, Dense};
 use xmc::linear::cluster::{ClusterConfig, build_tree};
 use xmc::linear::features::Features;
 use xmc::methods::elias::Graph;
-use xmc::nn::{Device, Tensor};
 
 use crate::planted::{POSITIVES, Planted};
+use crate::visits::edges;
 
-/// Clusters that a label visits.
-const VISITS: usize = 20;
 /// Labels whose rows are made at a time.
 const BLOCK: usize = 65_536;
-/// A logit of a cluster is so many times the cosine of query and centroid: the clusters of a query's labels score near 1.
-pub(crate) const CLUSTER_GAIN: f32 = 20.0;
-/// A logit of an edge is so many times the cosine of label and centroid.
-const EDGE_GAIN: f32 = 10.0;
-/// So many edges of a cluster have the same logit: learned ones stop growing where their score reaches 1.
-const PLATEAU: usize = 100;
-/// A margin is so many times the cosine of query and label, and the bias.
-pub(crate) const LABEL_GAIN: f32 = 12.0;
+/// A margin is so many times the cosine of query and label, and the bias: 0 for the labels of a query, whose cosine is
+/// 0.47, and the log-odds of any label elsewhere.
+pub(crate) const LABEL_GAIN: f32 = 25.0;
 
 /// What is planted, and the settings under which both sides take a step.
 #[derive(Args, Clone, Serialize, Deserialize)]
@@ -76,8 +68,14 @@ pub(crate) struct Settings {
     pub(crate) label_lr: f32,
     #[arg(long, default_value_t = 0.01)]
     pub(crate) weight_decay: f32,
+    /// A logit of a cluster is so many times the cosine of query and centroid.
+    #[arg(long, default_value_t = 40.0)]
+    pub(crate) cluster_gain: f32,
+    /// A logit of an edge is so many times the cosine of label and centroid.
+    #[arg(long, default_value_t = 60.0)]
+    pub(crate) edge_gain: f32,
     /// Of every classifier.
-    #[arg(long, default_value_t = -6.0, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = -12.0, allow_negative_numbers = true)]
     pub(crate) bias: f32,
 }
 
@@ -99,12 +97,12 @@ pub(crate) fn write(settings: &Settings, out: &Path) -> Result<()> {
     fs::create_dir_all(out)?;
     let rows = Dense::new(settings.labels, settings.dim, planted.label_rows(0..settings.labels))?;
     let clusters = centroids(&rows, settings.max_leaf_size)?;
-    let edges = edges(&rows, &clusters, settings.kappa)?;
+    let edges = edges(settings, &planted, &rows, &clusters)?;
     npz::write(&out.join("graph.npz"), &edges)?;
     write_rows(&out.join("labels.npy"), settings.dim, rows.values(), LABEL_GAIN)?;
     let with_bias: Vec<f32> = clusters
         .chunks(settings.dim)
-        .flat_map(|row| row.iter().map(|v| v * CLUSTER_GAIN).chain([0.0]))
+        .flat_map(|row| row.iter().map(|v| v * settings.cluster_gain).chain([0.0]))
         .collect();
     write_rows(&out.join("clusters.npy"), settings.dim + 1, &with_bias, 1.0)?;
     write_rows(&out.join("x.npy"), settings.dim, &planted.queries(0..settings.queries), 1.0)?;
@@ -149,48 +147,6 @@ fn centroids(rows: &Dense, max_leaf_size: usize) -> Result<Vec<f32>> {
         }
     });
     Ok(clusters)
-}
-
-/// Logits of the edges `[C, L]`. Every label keeps the edge from its nearest cluster.
-fn edges(rows: &Dense, clusters: &[f32], kappa: usize) -> Result<Csr> {
-    let dim = rows.cols();
-    let count = clusters.len() / dim;
-    let clusters = LabelEmbeddings::from_values(dim, clusters, Dtype::F32)?;
-    let mut visitors: Vec<Vec<(u32, f32)>> = vec![Vec::new(); count];
-    let mut nearest = Vec::with_capacity(rows.rows());
-    for first in (0..rows.rows()).step_by(BLOCK) {
-        let last = rows.rows().min(first + BLOCK);
-        let block = rows.values()[first * dim..last * dim].to_vec();
-        let block = Tensor::from_host(last - first, dim, block, Device::Cpu)?;
-        let found: TopK = search(&block, &clusters, VISITS, &Filter::none())?;
-        for label in first..last {
-            let visits = found.row(label - first);
-            nearest.push(visits[0].0);
-            for &(c, cosine) in visits {
-                visitors[c as usize].push((label as u32, cosine));
-            }
-        }
-    }
-    visitors.par_iter_mut().enumerate().for_each(|(c, visitors)| {
-        let own = |label: u32| nearest[label as usize] == c as u32;
-        visitors.sort_by(|a, b| own(b.0).cmp(&own(a.0)).then(b.1.total_cmp(&a.1)).then(a.0.cmp(&b.0)));
-        let owned = visitors.iter().take_while(|v| own(v.0)).count();
-        visitors.truncate(kappa.max(owned));
-        visitors.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let most = visitors.get(PLATEAU).map_or(f32::INFINITY, |v| v.1);
-        for v in visitors.iter_mut() {
-            v.1 = v.1.min(most);
-        }
-        visitors.sort_by_key(|v| v.0);
-    });
-    let mut indptr = vec![0u64];
-    indptr.extend(visitors.iter().scan(0, |end, v| {
-        *end += v.len() as u64;
-        Some(*end)
-    }));
-    let ids: Vec<u32> = visitors.iter().flatten().map(|v| v.0).collect();
-    let values: Vec<f32> = visitors.iter().flatten().map(|v| v.1 * EDGE_GAIN).collect();
-    Ok(Csr::new(count, rows.rows(), indptr, ids, values)?)
 }
 
 /// Writes rows of `cols` values, each times `factor`.

@@ -82,16 +82,39 @@ impl Planted {
         labels
     }
 
+    /// Labels of training row `row`: label `row` and two that come along, so that every label has a row.
+    pub(crate) fn row_labels(&self, row: usize) -> [u32; POSITIVES] {
+        let own = (row % self.labels) as u32;
+        let [first, others @ ..] = self.positives(row);
+        if others.contains(&own) { [first, others[0], others[1]] } else { [own, others[0], others[1]] }
+    }
+
     /// Queries of these numbers, row after row.
     pub(crate) fn queries(&self, queries: std::ops::Range<usize>) -> Vec<f32> {
-        let mut rows = vec![0.0; queries.len() * self.dim];
-        rows.par_chunks_mut(self.dim).zip(queries).for_each(|(row, query)| {
-            let mut label = vec![0.0; self.dim];
-            for positive in self.positives(query) {
-                self.label(positive, &mut label);
-                row.iter_mut().zip(&label).for_each(|(sum, v)| *sum += v / (POSITIVES as f32).sqrt());
+        let of = |label: u32| {
+            let mut vector = vec![0.0; self.dim];
+            self.label(label, &mut vector);
+            vector
+        };
+        self.near(queries, |query| self.positives(query), of)
+    }
+
+    /// Texts of these numbers with the `labels` of each, whose vectors `vector` gives; row after row.
+    pub(crate) fn near<V: AsRef<[f32]>>(
+        &self,
+        texts: std::ops::Range<usize>,
+        labels: impl Fn(usize) -> [u32; POSITIVES] + Sync,
+        vector: impl Fn(u32) -> V + Sync,
+    ) -> Vec<f32> {
+        let mut rows = vec![0.0; texts.len() * self.dim];
+        rows.par_chunks_mut(self.dim).zip(texts).for_each(|(row, text)| {
+            for label in labels(text) {
+                let vector = vector(label);
+                row.iter_mut()
+                    .zip(vector.as_ref())
+                    .for_each(|(sum, v)| *sum += v / (POSITIVES as f32).sqrt());
             }
-            self.add(GROUPS.len() as u64 + 1, query as u64, NOISE, row);
+            self.add(GROUPS.len() as u64 + 1, text as u64, NOISE, row);
             unit(row);
         });
         rows

@@ -15,7 +15,7 @@ use xmc::memory;
 use xmc::methods::elias::Graph;
 
 use crate::clock::{Clock, median};
-use crate::plant::{CLUSTER_GAIN, Settings, positives};
+use crate::plant::{Settings, positives};
 use crate::planted::{Planted, hash};
 use crate::step::{Stepper, Table, rows_of, tensor};
 
@@ -126,7 +126,7 @@ fn centroids(settings: &Settings, planted: &Planted, clusters: usize) -> Vec<f32
         }
         let norm = row.iter().map(|v| v * v).sum::<f32>().sqrt();
         for v in row {
-            *v *= CLUSTER_GAIN / norm;
+            *v *= settings.cluster_gain / norm;
         }
     });
     weights

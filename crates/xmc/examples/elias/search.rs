@@ -1,7 +1,8 @@
 //! How long does a search take, and how much of what brute force finds does it find?
 //!
-//! Both see the same classifiers. What brute force over f32 weights answers is the truth; recall is the share of its
-//! `top` labels. One thread at a time does what is timed alone; batches use all threads that were asked for.
+//! Both see the same classifiers in the same storage. Recall is measured twice, against both answers of
+//! [`truth`](crate::truth) over f32 classifiers. What is timed alone is one query a call on one thread; batches use all
+//! threads that were asked for.
 
 use std::path::Path;
 
@@ -15,15 +16,16 @@ use xmc::memory;
 use xmc::methods::elias::{Edges, LearnedIndex, Reach, Searcher, search_all};
 use xmc::nn::{Device, Tensor};
 
-use crate::clock::{Clock, median};
+use crate::clock::{Clock, Passed, median, quantile};
 use crate::plant::{Settings, graph};
+use crate::truth::{Truth, brute_force, recall};
 
 #[derive(Args)]
 pub(crate) struct How {
-    /// How classifiers are stored.
-    #[arg(long, default_value_t = Dtype::Bf16)]
-    dtype: Dtype,
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 5, 10, 20, 40])]
+    /// How classifiers are stored, one after the other.
+    #[arg(long, value_delimiter = ',', default_values_t = [Dtype::F32, Dtype::Bf16, Dtype::Int8])]
+    dtypes: Vec<Dtype>,
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 5, 10, 20, 50])]
     beams: Vec<usize>,
     /// Labels that are scored, K; as planted if not given.
     #[arg(long)]
@@ -36,87 +38,127 @@ pub(crate) struct How {
     /// Queries that brute force answers one at a time.
     #[arg(long, default_value_t = 50)]
     alone: usize,
+    /// No batches: for profiles of single queries.
+    #[arg(long)]
+    no_batch: bool,
 }
 
-/// Prints one line of JSON for brute force, and one for each beam.
+/// The queries `[n, d]`, and with a 1 for the bias `[n, d + 1]`.
+struct Queries {
+    x: Tensor,
+    with_one: Tensor,
+}
+
+/// What a way to search answers, and what it takes.
+struct Measured {
+    found: TopK,
+    batch: Vec<Passed>,
+    alone: Vec<Passed>,
+}
+
+/// Prints a line of JSON for the index, then for each storage one for brute force and one for each beam.
 pub(crate) fn measure(folder: &Path, how: &How) -> Result<()> {
     let settings = Settings::read(folder)?;
-    let queries = npy::read_dense(&folder.join("q.npy"))?;
-    let (n, dim) = (queries.rows(), queries.cols());
-    let x = Tensor::from_host(n, dim, queries.values().to_vec(), Device::Cpu)?;
-    let with_one: Vec<f32> =
-        queries.values().chunks(dim).flat_map(|row| row.iter().copied().chain([1.0])).collect();
-    let with_one = Tensor::from_host(n, dim + 1, with_one, Device::Cpu)?;
-    let truth =
-        index::search(&with_one, &classifiers(folder, &settings, Dtype::F32)?, how.top, &Filter::none())?;
-    let labels = classifiers(folder, &settings, how.dtype)?;
-
-    let (mut batch, mut alone, mut found) = (Vec::new(), Vec::new(), TopK::new());
-    for _ in 0..how.passes {
-        let clock = Clock::start();
-        found = index::search(&with_one, &labels, how.top, &Filter::none())?;
-        batch.push(clock.passed());
-    }
-    for row in with_one.host().chunks(dim + 1).take(how.alone) {
-        let query = Tensor::from_host(1, dim + 1, row.to_vec(), Device::Cpu)?;
-        let clock = Clock::start();
-        index::search(&query, &labels, how.top, &Filter::none())?;
-        alone.push(clock.passed());
-    }
-    let line = |what: &str, beam: Option<usize>, recall: f64, batch: f64, cpu: f64, wall: f64| {
-        let peak = memory::peak() as f64 / 1_048_576.0;
-        println!(
-            "{}",
-            json!({"what": what, "dtype": how.dtype.name(), "beam": beam, "labels": settings.labels, "recall": recall,
-                   "batch_cpu_us": 1e6 * batch, "single_cpu_us": 1e6 * cpu, "single_wall_us": 1e6 * wall,
-                   "peak_rss_mb": peak})
-        );
+    let queries = queries(folder)?;
+    let rows = classifiers(folder, &settings)?;
+    let learned = |dtype| learned(folder, &settings, dtype);
+    let truth = {
+        let index = learned(Dtype::F32)?;
+        let truth = brute_force(queries.x.host(), &rows, &index, settings.alpha, how.top);
+        println!("{}", truth.describe(&index));
+        truth
     };
-    let per_query = |passed: &[_]| median(passed).cpu / n as f64;
-    let single = median(&alone);
-    line("exact", None, recall(&found, &truth), per_query(&batch), single.cpu, single.wall);
-
-    let learned = learned(folder, &settings, how.dtype)?;
-    for &beam in &how.beams {
-        let shortlist = how.shortlist.unwrap_or(settings.shortlist);
-        let reach = Reach { beam, edges: usize::MAX, shortlist, top_k: how.top };
-        let (mut batch, mut alone, mut found) = (Vec::new(), Vec::new(), TopK::new());
-        for _ in 0..how.passes {
-            let clock = Clock::start();
-            found = search_all(&learned, &labels, reach, &x)?;
-            batch.push(clock.passed());
+    for &dtype in &how.dtypes {
+        let labels = LabelEmbeddings::from_values(settings.dim + 1, &rows, dtype)?;
+        line("exact", dtype, None, &exact(how, &queries, &labels)?, &truth);
+        let index = learned(dtype)?;
+        for &beam in &how.beams {
+            let shortlist = how.shortlist.unwrap_or(settings.shortlist);
+            let reach = Reach { beam, edges: usize::MAX, shortlist, top_k: how.top };
+            line("elias", dtype, Some(beam), &searched(how, &queries, &labels, &index, reach)?, &truth);
         }
-        let mut searcher = Searcher::new(&learned, &labels, reach);
-        for pass in 0..how.passes {
-            for row in x.host().chunks(dim) {
-                let clock = Clock::start();
-                searcher.search(row)?;
-                // The first pass warms caches and buffers.
-                alone.extend((pass > 0 || how.passes == 1).then(|| clock.passed()));
-            }
-        }
-        let single = median(&alone);
-        line("elias", Some(beam), recall(&found, &truth), per_query(&batch), single.cpu, single.wall);
     }
     Ok(())
 }
 
-/// Share of the true labels that were found.
-fn recall(found: &TopK, truth: &TopK) -> f64 {
-    let hits = |i| truth.row(i).iter().filter(|t| found.row(i).iter().any(|f| f.0 == t.0)).count();
-    let all: usize = (0..truth.rows()).map(|i| truth.row(i).len()).sum();
-    (0..truth.rows()).map(hits).sum::<usize>() as f64 / all as f64
+fn line(what: &str, dtype: Dtype, beam: Option<usize>, measured: &Measured, truth: &Truth) {
+    let Measured { found, batch, alone } = measured;
+    let ids: Vec<Vec<u32>> =
+        (0..found.rows()).map(|i| found.row(i).iter().map(|&(label, _)| label).collect()).collect();
+    let (single, late) = (median(alone), quantile(alone, 0.95));
+    println!(
+        "{}",
+        json!({"what": what, "dtype": dtype.name(), "beam": beam,
+               "recall": recall(&ids, &truth.by_margin), "recall_of_paths": recall(&ids, &truth.by_path),
+               "batch_cpu_us": 1e6 * median(batch).cpu / ids.len() as f64,
+               "single_cpu_us": 1e6 * single.cpu, "single_p95_us": 1e6 * late.cpu,
+               "single_wall_us": 1e6 * single.wall, "peak_rss_mb": memory::peak() as f64 / 1_048_576.0})
+    );
+}
+
+/// Brute force over the classifiers.
+fn exact(how: &How, queries: &Queries, labels: &LabelEmbeddings) -> Result<Measured> {
+    let with_one = &queries.with_one;
+    let (mut batch, mut alone, mut found) = (Vec::new(), Vec::new(), TopK::new());
+    for _ in 0..if how.no_batch { 1 } else { how.passes } {
+        let clock = Clock::start();
+        found = index::search(with_one, labels, how.top, &Filter::none())?;
+        batch.push(clock.passed());
+    }
+    for row in with_one.host().chunks(with_one.cols()).take(how.alone) {
+        let query = Tensor::from_host(1, with_one.cols(), row.to_vec(), Device::Cpu)?;
+        let clock = Clock::start();
+        index::search(&query, labels, how.top, &Filter::none())?;
+        alone.push(clock.passed());
+    }
+    Ok(Measured { found, batch, alone })
+}
+
+fn searched(
+    how: &How,
+    queries: &Queries,
+    labels: &LabelEmbeddings,
+    index: &LearnedIndex,
+    reach: Reach,
+) -> Result<Measured> {
+    let x = &queries.x;
+    let (mut batch, mut alone, mut found) = (Vec::new(), Vec::new(), TopK::new());
+    for _ in 0..if how.no_batch { 1 } else { how.passes } {
+        let clock = Clock::start();
+        found = search_all(index, labels, reach, x)?;
+        batch.push(clock.passed());
+    }
+    let mut searcher = Searcher::new(index, labels, reach);
+    for pass in 0..how.passes {
+        for row in x.host().chunks(x.cols()) {
+            let clock = Clock::start();
+            searcher.search(row)?;
+            // The first pass warms caches and buffers.
+            alone.extend((pass > 0 || how.passes == 1).then(|| clock.passed()));
+        }
+    }
+    Ok(Measured { found, batch, alone })
+}
+
+fn queries(folder: &Path) -> Result<Queries> {
+    let rows = npy::read_dense(&folder.join("q.npy"))?;
+    let (n, dim) = (rows.rows(), rows.cols());
+    let with_one = rows.values().chunks(dim).flat_map(|row| row.iter().copied().chain([1.0])).collect();
+    Ok(Queries {
+        x: Tensor::from_host(n, dim, rows.values().to_vec(), Device::Cpu)?,
+        with_one: Tensor::from_host(n, dim + 1, with_one, Device::Cpu)?,
+    })
 }
 
 /// Weights and biases of all labels `[L, d + 1]`.
-fn classifiers(folder: &Path, settings: &Settings, dtype: Dtype) -> Result<LabelEmbeddings> {
+fn classifiers(folder: &Path, settings: &Settings) -> Result<Vec<f32>> {
     let rows = npy::read_dense(&folder.join("labels.npy"))?;
     let mut values = Vec::with_capacity(rows.rows() * (rows.cols() + 1));
     for row in rows.values().chunks(rows.cols()) {
         values.extend_from_slice(row);
         values.push(settings.bias);
     }
-    Ok(LabelEmbeddings::from_values(rows.cols() + 1, &values, dtype)?)
+    Ok(values)
 }
 
 /// The planted index as a finished model would have it.

@@ -47,9 +47,15 @@ struct Taken {
 impl Merge {
     /// Puts the best `k` labels of `lists` into `found`, best first.
     pub(crate) fn best<S: Sorted>(&mut self, lists: &[S], k: usize, found: &mut Vec<Found>) {
+        self.start(lists, k, found);
+        self.more(lists, k, found);
+    }
+
+    /// Begins to merge `lists`, of which at most `most` labels will be asked for. Nothing is in `found` yet.
+    pub(crate) fn start<S: Sorted>(&mut self, lists: &[S], most: usize, found: &mut Vec<Found>) {
         found.clear();
         let entries: usize = lists.iter().map(Sorted::len).sum();
-        self.taken.clear(k.min(entries));
+        self.taken.clear(most.min(entries));
         self.heap.clear();
         for (i, list) in (0..).zip(lists).filter(|(_, list)| list.len() > 0) {
             let (label, value) = list.get(0);
@@ -58,6 +64,10 @@ impl Merge {
         for i in (0..self.heap.len() / 2).rev() {
             self.sift_down(i);
         }
+    }
+
+    /// Goes on until `k` labels are in `found`, or the lists of [`start`](Self::start) have no more.
+    pub(crate) fn more<S: Sorted>(&mut self, lists: &[S], k: usize, found: &mut Vec<Found>) {
         while found.len() < k
             && let Some(&head) = self.heap.first()
         {
@@ -195,6 +205,13 @@ mod tests {
             }).collect();
             let want = twin(&lists, k);
             prop_assert_eq!(found(&lists, k, &mut merge), want.clone());
+            // In several goes.
+            let mut again = Vec::new();
+            merge.start(&lists, k, &mut again);
+            for some in [k / 5, k / 3, k] {
+                merge.more(&lists, some, &mut again);
+                prop_assert_eq!(&again[..], &want[..some.min(want.len())]);
+            }
             for label in 0..39 {
                 prop_assert_eq!(merge.has(label), want.iter().any(|found| found.label == label));
             }

@@ -233,12 +233,13 @@ impl<'m> Searcher<'m> {
         self.bounds.clear();
         let k = self.reach.top_k;
         let mut floor = f32::NEG_INFINITY;
-        for start in (0..self.paths.len()).step_by(BLOCK) {
-            let block = start..(start + BLOCK).min(self.paths.len());
-            if self.paths[start].value < floor {
+        for start in (0..self.reach.shortlist).step_by(BLOCK) {
+            let end = (start + BLOCK).min(self.reach.shortlist);
+            self.merge.more(&self.lists, end, &mut self.paths);
+            if self.paths.get(start).is_none_or(|path| path.value < floor) {
                 break;
             }
-            self.score(block);
+            self.score(start, floor);
             if k > 0 && self.bounds.len() > k {
                 let by_low = |a: &Bounds, b: &Bounds| b.low.total_cmp(&a.low);
                 let (_, kth, _) = self.bounds.select_nth_unstable_by(k - 1, by_low);
@@ -250,7 +251,7 @@ impl<'m> Searcher<'m> {
         Ok(&self.found)
     }
 
-    /// Leaves the shortlist in `paths`.
+    /// Prepares to follow the paths, from the best on.
     fn follow(&mut self) {
         let index = self.index;
         self.lists.clear();
@@ -259,21 +260,25 @@ impl<'m> Searcher<'m> {
             let len = ids.len().min(self.reach.edges);
             Paths { ids: &ids[..len], values: &values[..len], log }
         }));
-        self.merge.best(&self.lists, self.reach.shortlist, &mut self.paths);
+        self.merge.start(&self.lists, self.reach.shortlist, &mut self.paths);
     }
 
-    /// Bounds the log p of the labels of some paths.
-    fn score(&mut self, block: std::ops::Range<usize>) {
-        let paths = &self.paths[block];
+    /// Bounds the log p of the labels of the paths from `start` on, where it can reach `floor`.
+    fn score(&mut self, start: usize, floor: f32) {
+        let paths = &self.paths[start..];
         self.candidates.clear();
         self.candidates.extend(paths.iter().map(|path| path.label));
         let (scores, errors) = (&mut self.scores, &mut self.errors);
         self.labels.coarse_of(&mut self.query, &self.candidates, scores, errors);
         let scored = paths.iter().zip(&*scores).zip(&*errors);
-        self.bounds.extend(scored.map(|((&Found { label, value: path, .. }, &z), &error)| {
+        self.bounds.extend(scored.filter_map(|((&Found { label, value: path, .. }, &z), &error)| {
+            // log sigmoid(z) <= min(0, z): for most labels neither exponential nor logarithm is needed.
+            if path + (z + error).min(0.0) < floor {
+                return None;
+            }
             let low = path + log_sigmoid(z - error);
             let high = if error > 0.0 { path + log_sigmoid(z + error) } else { low };
-            Bounds { label, path, low, high }
+            Some(Bounds { label, path, low, high })
         }));
     }
 

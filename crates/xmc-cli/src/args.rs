@@ -259,7 +259,7 @@ pub(crate) struct Evaluate {
     #[command(flatten)]
     pub(crate) compute: Compute,
     /// Search in several ways, and print what each finds and takes: beam=1,2,5,10,20, or shortlist=... or edges=... of models of
-    /// elias; if repeated, all combinations.
+    /// elias; if repeated, all combinations, and a repeated key adds numbers.
     #[arg(long, value_name = "KEY=N,N,...", value_parser = sweep, conflicts_with_all = ["exact", "fail_under"])]
     pub(crate) sweep: Vec<(Knob, Vec<usize>)>,
     /// Print one JSON object instead of tables.

@@ -146,6 +146,12 @@ fn a_sweep_shows_what_is_found_and_what_it_takes() {
     assert!(points.iter().all(|point| point["micros"].is_number()), "{found}");
     assert_eq!(points[5]["R@10"], 100.0);
     assert!(points[0]["R@10"].as_f64() < points[5]["R@10"].as_f64(), "{found}");
+    let added = json(&mut sweep(&["--sweep", "beam=1", "--sweep", "edges=6", "--sweep", "beam=4", "--json"]));
+    let asked: Vec<_> =
+        added["points"].as_array().unwrap().iter().map(|p| p["beam"].as_u64().unwrap()).collect();
+    assert_eq!(asked, [1, 4]);
+    let shown = stderr(&mut sweep(&["--sweep", "beam=1,4", "--beam", "2"]), 2);
+    assert!(shown.contains("leave --beam out"), "{shown}");
     let alone = json(&mut world.xmc(&["evaluate", "model", "--data", "data", "--json"]));
     let usual = json(&mut sweep(&["--sweep", "beam=3", "--json"]));
     assert_eq!(usual["points"][0]["P@1"], alone["P@1"]);
@@ -193,6 +199,40 @@ fn costs_are_said_without_training() {
     let halved =
         json(&mut dry(&["--json", "--set", "classifier.weights=bf16", "--set", "classifier.moments=row"]));
     assert!(halved["bytes"].as_u64() < costs["bytes"].as_u64(), "{halved}");
+    // All labels at every step: seven times their weights.
+    let classifiers = |costs: &serde_json::Value| {
+        let of = |part: &&serde_json::Value| part["name"].as_str().unwrap().starts_with("classifiers");
+        costs["memory"].as_array().unwrap().iter().find(of).map(|part| part["bytes"].as_u64().unwrap())
+    };
+    let all = json(&mut dry(&["--json", "--set", "head=one-vs-all", "--set", "stages=[\"stage1\"]"]));
+    assert!(classifiers(&all) > classifiers(&costs), "{all}");
+    // Rows that validate take part in no step.
+    let steps = |more: &[&str]| {
+        let mut xmc = dry(&["--json", "--set", "training.batch_size=10", "--set", "stage1.epochs=1.25"]);
+        json(xmc.args(more))["phases"][1]["steps"].as_u64()
+    };
+    assert_eq!((steps(&[]), steps(&["--set", "validation_rows=20"])), (Some(8), Some(5)));
+    // Stages that train nothing have no optimisers, and those that read words alone no encoder.
+    let ranker = json(&mut dry(&["--json", "--set", "stages=[\"ranker\"]"]));
+    assert_eq!((ranker["peak"].as_str(), classifiers(&ranker)), (Some("ranker"), None));
+    assert!(ranker["phases"].as_array().unwrap().is_empty() && ranker["step"].as_array().unwrap().is_empty());
+    let args = ["train", "elias", "--data", "data", "--dry-run", "--set", "stages=[\"cluster\"]"];
+    let table = stdout(&mut world.xmc(&args));
+    assert!(table.contains("most in cluster") && !table.contains("encoder  "), "{table}");
+    // Memory is asked for whatever comes out.
+    let args = [
+        "train",
+        "elias",
+        "--data",
+        "data",
+        "--out",
+        "c",
+        "--set",
+        "stages=[\"cluster\"]",
+        "--max-memory",
+        "1KiB",
+    ];
+    assert!(stderr(&mut world.xmc(&args), 2).contains("KiB"));
     // What it would take is shown even if that is too much.
     let refused = dry(&["--max-memory", "1KiB"]).assert().code(2).get_output().clone();
     assert!(String::from_utf8(refused.stderr).unwrap().contains("KiB"));

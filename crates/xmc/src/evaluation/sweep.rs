@@ -1,7 +1,7 @@
 //! What does a wider search gain, and what does it cost? Metrics and time of a query, over several ways to search.
 //!
-//! Of models of ELIAS (without a ranker of words) texts are embedded once, and the time is that of the search alone, by one thread, one query at a
-//! time; of others it is that of whole answers to single rows.
+//! Of models of ELIAS (without a ranker of words) texts are embedded once, and the time is that of the search alone, by
+//! one thread, one query at a time; of others it is that of whole answers to single rows.
 
 use std::time::Instant;
 
@@ -38,7 +38,8 @@ pub struct Sweep {
     pub points: Vec<SweepPoint>,
 }
 
-/// Measures `model` on the rows of `part` at `cuts`, for each way to search; `data` is as in [`evaluate`](super::evaluate).
+/// Measures `model` on the rows of `part` at `cuts`, for each way to search; `data` is as in
+/// [`evaluate`](super::evaluate).
 pub fn sweep(
     model: &Model,
     data: &Dataset,

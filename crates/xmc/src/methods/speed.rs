@@ -18,6 +18,8 @@ pub(super) struct Speed {
     loss: Recent,
     tokens: Recent,
     seconds: Recent,
+    /// Whether rows are counted and not tokens.
+    rows: bool,
 }
 
 /// A mean in which older values fade.
@@ -39,7 +41,12 @@ impl Recent {
 }
 
 impl Speed {
-    /// Adds a step: its loss, how many tokens it read, and how long it took.
+    /// Counts rows, for texts that are embedded already, if `rows` says so, and else tokens.
+    pub(super) fn in_rows(rows: bool) -> Self {
+        Speed { rows, ..Speed::default() }
+    }
+
+    /// Adds a step: its loss, how many tokens (or rows) it read, and how long it took.
     pub(super) fn push(&mut self, loss: f64, tokens: u64, seconds: f64) {
         self.loss.push(loss);
         self.tokens.push(tokens as f64);
@@ -50,7 +57,8 @@ impl Speed {
 impl fmt::Display for Speed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let speed = self.tokens.mean() / self.seconds.mean().max(1e-9);
-        write!(f, "loss {:.4}   {speed:.0} tokens/s", self.loss.mean())
+        let unit = if self.rows { "rows" } else { "tokens" };
+        write!(f, "loss {:.4}   {speed:.0} {unit}/s", self.loss.mean())
     }
 }
 

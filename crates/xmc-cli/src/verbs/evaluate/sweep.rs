@@ -1,6 +1,6 @@
 //! `--sweep beam=1,2,5`: what is gained by searching further, and what does it cost?
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use xmc::evaluation::{Sweep, sweep};
 use xmc::model::{Model, PredictOptions};
@@ -15,17 +15,35 @@ const CUTS: [usize; 4] = [1, 5, 10, 100];
 
 /// Measures every combination of the numbers asked for, as a table or as JSON.
 pub(super) fn run(verb: &Evaluate, model: &Model, data: &Dataset, part: &Part) -> Result<String> {
-    let mut searches = vec![verb.search.options(0)];
-    for (knob, values) in &verb.sweep {
-        searches =
-            searches.iter().flat_map(|search| values.iter().map(|&n| with(*knob, n, search))).collect();
-    }
+    let searches = searches(verb)?;
     let found = sweep(model, data, part, &CUTS, &searches)?;
     Ok(if verb.json {
         serde_json::to_string_pretty(&as_json(verb, &found))? + "\n"
     } else {
         table(verb, &found)
     })
+}
+
+/// All combinations; a key that is repeated has the values of all its lists.
+fn searches(verb: &Evaluate) -> Result<Vec<PredictOptions>> {
+    let mut given = verb.search.options(0);
+    let mut lists: Vec<(Knob, Vec<usize>)> = Vec::new();
+    for (knob, values) in &verb.sweep {
+        if let (Some(n), Some((name, _))) = (*knob.of(&mut given), Knob::ALL.iter().find(|(_, k)| k == knob))
+        {
+            bail!("--{name} {n} and --sweep {name}=...: expected one of the two; leave --{name} out");
+        }
+        match lists.iter_mut().find(|(known, _)| known == knob) {
+            Some((_, known)) => known.extend_from_slice(values),
+            None => lists.push((*knob, values.clone())),
+        }
+    }
+    let mut searches = vec![given];
+    for (knob, values) in &lists {
+        searches =
+            searches.iter().flat_map(|search| values.iter().map(|&n| with(*knob, n, search))).collect();
+    }
+    Ok(searches)
 }
 
 fn with(knob: Knob, n: usize, search: &PredictOptions) -> PredictOptions {

@@ -52,7 +52,8 @@ fn show(costs: &Costs) -> String {
         "{} rows, {} labels, {} clusters, {} edges at most, {} parameters of the encoder, about {} tokens a step\n\n",
         costs.rows, costs.labels, costs.clusters, costs.edges, costs.parameters, costs.tokens
     );
-    let mut parts = Table::new(&[("memory", Align::Left), ("bytes", Align::Right)]);
+    let memory = format!("memory, most in {}", costs.peak);
+    let mut parts = Table::new(&[(memory.as_str(), Align::Left), ("bytes", Align::Right)]);
     for part in &costs.memory {
         parts.row([part.name.to_owned(), memory::show(part.bytes)]);
     }
@@ -61,6 +62,9 @@ fn show(costs: &Costs) -> String {
         parts.row(["in a file: the classifiers".to_owned(), memory::show(costs.mapped)]);
     }
     text.push_str(&parts.render());
+    if costs.phases.is_empty() {
+        return text;
+    }
     let right = ["operations", "bytes moved"].map(|name| (name, Align::Right));
     let mut step = Table::new(&[&[("a step", Align::Left)][..], &right].concat());
     for work in &costs.step {

@@ -3,13 +3,19 @@
 //! `logits = x Wᵀ + b`, forward and back: three products of 2 b C d operations. Weights `[C, d + 1]`, the bias last, move
 //! by AdamW; biases do not decay.
 
+use rayon::prelude::*;
+use xmc_data::TopK;
 use xmc_nn::Precision;
 use xmc_nn::ops::matmul::{Rhs, View, add_transposed, multiply};
 use xmc_nn::ops::reduce::{add_bias, column_sums};
 use xmc_nn::optim::{AdamWConfig, RowAdamW};
 
+use super::beam;
 use crate::error::{Error, Result};
 use crate::methods::random::{Draws, Purpose};
+
+/// Rows whose best clusters are looked for at a time.
+pub(super) const ROWS_AT_ONCE: usize = 1024;
 
 /// Classifiers of the clusters and their optimiser.
 #[derive(Debug)]
@@ -87,6 +93,22 @@ impl ClusterHead {
         multiply(x, &self.forward, &mut logits, false);
         add_bias(&mut logits, &self.biases);
         logits
+    }
+
+    /// Adds the `beam` best clusters of each row of `x [n, d]` with their scores to `top`.
+    pub(super) fn best(&self, x: &[f32], ln_alpha: f32, beam: usize, top: &mut TopK) {
+        for x in x.chunks(ROWS_AT_ONCE * self.dim) {
+            let logits = self.logits(x);
+            let rows = logits.par_chunks_exact(self.clusters().max(1)).with_max_len(1);
+            let row = |logits: &[f32]| {
+                let best = beam::best(logits, ln_alpha - beam::normaliser(logits), beam);
+                best.into_iter().map(|c| (c.cluster, c.log_score().exp())).collect()
+            };
+            let rows: Vec<Vec<(u32, f32)>> = rows.map(row).collect();
+            for row in &rows {
+                top.push_ranked(row);
+            }
+        }
     }
 
     /// Adds d loss / d x to `dx [b, d]`, from that of the logits.

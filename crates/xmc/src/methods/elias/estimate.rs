@@ -2,25 +2,30 @@
 //!
 //! ```text
 //! n rows, L labels, C clusters, E edges, d embedding, B rows of a step, b beam, K shortlist
-//! memory       encoder: 4 bytes a parameter and 4 as products read it; if it learns, a gradient and two moments: 12 more;
+//! training     encoder, if it learns: 4 bytes a parameter, 4 as products read it, a gradient and two moments: 20;
 //!              classifiers: weights and moments of L (d + 1) as `classifier` stores them, 0 in memory if they are mapped;
-//!              clusters: 16 C (d + 1); edges: 24 E, as label, value, two moments, order and step; averages: 4 for each
+//!              28 L (d + 1) for one-vs-all, whose gradients are stored;
+//!              clusters: 16 C (d + 1); edges: 24 E, as label, value, two moments, order and step; averages: 4 for each;
+//!              60 B K for the paths, their slopes, and both once more as parts of a step are put together
+//! other stages embeddings 4 n d and words, as often as a stage holds them; the encoder: 8 bytes a parameter
 //! a step       encoder: 6 operations for each weight of the layers and token, 2 forward and 4 backward;
 //!              clusters: 6 B C d; classifiers: 2 B K d each for margins, dx and dw; AdamW reads and writes what it moves
 //! touched      L (1 - (1 - K/L)^B) labels of a step, C (1 - (1 - (b + 5)/C)^B) clusters: as if rows drew at random,
 //!              so that true numbers are lower
 //! ```
 //!
-//! Tokens of a text are guessed from its bytes. The largest training of the stages counts.
+//! Tokens and words of a text are guessed from its bytes. The stage that takes most counts. What is left out: the features
+//! of labels that are grouped, and the weights of the ranker, which depend on how words overlap.
 
 use serde::Serialize;
 use xmc_data::dataset::Dataset;
 use xmc_nn::transformer::Config;
 
 use super::config::{EliasConfig, Head, Moments, Phase, Stage, Stored};
+use super::{inputs, training};
 use crate::config::Settings;
 use crate::error::Result;
-use crate::methods::start::{Start, texts};
+use crate::methods::start::texts;
 use crate::methods::xr_linear::XrLinearConfig;
 use crate::methods::xr_linear::estimate::{Part, compare, of_texts};
 
@@ -76,11 +81,13 @@ pub struct Costs {
     pub parameters: u64,
     /// Tokens of a step, guessed.
     pub tokens: u64,
-    /// Parts of the memory.
+    /// The stage that takes most memory.
+    pub peak: &'static str,
+    /// Parts of the memory in that stage.
     pub memory: Vec<Bytes>,
     /// Bytes of a file beside the model, if classifiers are mapped.
     pub mapped: u64,
-    /// Parts of a step.
+    /// Parts of a step; none if nothing trains.
     pub step: Vec<Work>,
     /// The trainings, in their order.
     pub phases: Vec<PhaseCost>,
@@ -103,52 +110,82 @@ impl Costs {
 /// Sizes that all formulas read.
 struct Sizes {
     rows: usize,
+    /// Rows that train.
+    training: usize,
     labels: usize,
+    /// Labels of a row.
+    of_row: f64,
     clusters: usize,
     edges: usize,
     dim: usize,
     batch: usize,
-    transformer: Config,
+    /// None if no stage reads the encoder.
+    transformer: Option<Config>,
+    /// Bytes of the words of all rows; 0 if no stage reads them.
+    words: u64,
 }
+
+/// A stage, and what it holds besides texts and token ids.
+type Moment = (&'static str, Vec<Part>);
 
 /// What a training with these data and settings will cost; of the encoder only its configuration is read.
 pub fn costs(data: &Dataset, config: &EliasConfig) -> Result<Costs> {
-    let start = Start::find(config.encoder.as_deref(), config.pooling)?;
+    let start = inputs::start(config)?;
     let texts = texts(data, EliasConfig::METHOD)?;
-    let transformer = Config::open(&start.dir.join("config.json"))?;
-    let labels = data.labels.len();
+    let transformer = start.as_ref().map(|start| Config::open(&start.dir.join("config.json"))).transpose()?;
+    let projection = start.as_ref().and_then(|start| start.tower.projection);
+    let vectorizer = if inputs::reads_words(config) { config.vectorizer.clone() } else { Vec::new() };
+    let mut parts = of_texts(data, &XrLinearConfig { vectorizer, ..XrLinearConfig::default() });
+    let words = parts.pop().map_or(0, |terms| terms.bytes);
+    let (rows, labels) = (data.train.rows(), data.labels.len());
+    let training = rows.saturating_sub(config.validation_rows).max(1);
     let clusters =
         if config.head == Head::Index { clusters(labels, config.cluster.max_leaf_size) } else { 0 };
     let of_cluster = if config.does(Stage::Stage2) { config.index.kappa.min(labels) } else { 0 };
     let sizes = Sizes {
-        rows: data.train.rows(),
+        rows,
+        training,
         labels,
+        of_row: data.train.y.nnz() as f64 / rows.max(1) as f64,
         clusters,
         edges: (clusters * of_cluster).max(if clusters > 0 { labels } else { 0 }),
-        dim: start.tower.projection.unwrap_or(transformer.hidden),
-        batch: config.training.batch_size.min(data.train.rows().max(1)),
+        dim: projection.or(transformer.as_ref().map(|config| config.hidden)).unwrap_or(0),
+        batch: config.training.batch_size.min(training),
         transformer,
+        words,
     };
     let of_text =
         (texts.bytes() / texts.len().max(1) as u64 / BYTES_PER_TOKEN + 2).min(config.max_len as u64);
-    let (mut parts, mapped) = memory(&sizes, config);
-    let linear = XrLinearConfig { vectorizer: config.vectorizer.clone(), ..XrLinearConfig::default() };
-    parts.extend(of_texts(data, &linear));
-    let step = step(&sizes, config, of_text);
+    let trainings = trainings(config);
+    let (learning, mapped) = memory(&sizes, config);
+    let mut moments = stages(&sizes, config);
+    if !trainings.is_empty() {
+        moments.push(("training", learning));
+    }
+    let together = |(_, parts): &Moment| parts.iter().map(|part| part.bytes).fold(0, u64::saturating_add);
+    let (peak, most) = moments.into_iter().max_by_key(together).unwrap_or(("tokens", Vec::new()));
+    if sizes.transformer.is_some() {
+        let bytes = rows as u64 * (2 * config.max_len as u64 + 8);
+        parts.push(Part { name: "the token ids", bytes, advice: "lower max_len" });
+    }
+    parts.extend(most);
+    parts.retain(|part| part.bytes > 0);
+    let step = if trainings.is_empty() { Vec::new() } else { step(&sizes, config, of_text) };
     let operations: f64 = step.iter().map(|work| work.operations).sum();
-    let phases = trainings(config).into_iter().map(|(stage, phase)| {
-        let steps = (f64::from(phase.epochs) * (sizes.rows as f64 / sizes.batch as f64).ceil()).ceil();
-        PhaseCost { stage, steps: steps as u64, operations: steps * operations }
+    let phases = trainings.iter().map(|(stage, phase)| {
+        let steps = training::steps(phase.epochs, sizes.training.div_ceil(config.training.batch_size));
+        PhaseCost { stage: *stage, steps, operations: steps as f64 * operations }
     });
     Ok(Costs {
-        rows: sizes.rows,
+        rows,
         labels,
         clusters,
         edges: sizes.edges,
         parameters: sizes.parameters(),
         tokens: of_text * sizes.batch as u64,
+        peak,
         memory: parts.iter().map(|part| Bytes { name: part.name, bytes: part.bytes }).collect(),
-        mapped,
+        mapped: if trainings.is_empty() { 0 } else { mapped },
         step,
         phases: phases.collect(),
         parts,
@@ -167,57 +204,87 @@ fn trainings(config: &EliasConfig) -> Vec<(Stage, &Phase)> {
     all.into_iter().filter(|&(stage, _)| config.does(stage)).collect()
 }
 
-/// Parts of the memory, and bytes of the file of mapped classifiers.
+/// What a training holds, and bytes of the file of mapped classifiers.
 fn memory(sizes: &Sizes, config: &EliasConfig) -> (Vec<Part>, u64) {
     let part = |name, bytes, advice| Part { name, bytes, advice };
     let (l, d, b) = (sizes.labels as u64, sizes.dim as u64, sizes.batch as u64);
     let averaged = trainings(config).iter().any(|(_, phase)| phase.swa_start > 0);
-    let of_parameter = if config.train_encoder { 20 } else { 8 } + if averaged { 4 } else { 0 };
-    let classifiers = if config.head == Head::Index { l * of_label(config, d) } else { 12 * l * (d + 1) };
+    let average = if averaged { 4 } else { 0 };
+    let classifiers = match config.head {
+        Head::Index => l * of_label(config, d),
+        Head::OneVsAll => 28 * l * (d + 1),
+        // Weights and moments, a copy as validation reads them, and gradients of the labels of a step.
+        Head::Batch => 16 * (l + l.min((b as f64 * sizes.of_row) as u64)) * (d + 1),
+    };
     let (in_memory, mapped) = if config.classifier.mapped && config.head == Head::Index {
         (0, classifiers)
     } else {
         (classifiers, 0)
     };
-    let of_cluster = if averaged { 20 } else { 16 };
-    let pairs = b * (config.index.shortlist as u64).min(l);
-    let mut parts = vec![
-        part("the encoder and its optimiser", sizes.parameters() * of_parameter, "take a smaller encoder"),
-        part(
-            "classifiers and their optimiser",
-            in_memory,
-            "set classifier.weights = \"bf16\" and classifier.moments = \"row\", or classifier.mapped = true",
-        ),
-        part("the token ids", sizes.rows as u64 * (2 * config.max_len as u64 + 8), "lower max_len"),
-    ];
+    let advice = match config.head {
+        Head::Index => {
+            "set classifier.weights = \"bf16\" and classifier.moments = \"row\", or classifier.mapped = true"
+        }
+        _ => "set head = \"index\"",
+    };
+    let mut parts = vec![part("classifiers and their optimiser", in_memory, advice)];
     if config.train_encoder {
-        parts.push(part(
-            "activations of a step",
-            sizes.activations(config),
-            "lower training.tokens_per_batch",
-        ));
+        let bytes = sizes.parameters() * (20 + average);
+        parts.push(part("the encoder and its optimiser", bytes, "take a smaller encoder"));
+        let bytes = sizes.activations(config);
+        parts.push(part("activations of a step", bytes, "lower training.tokens_per_batch"));
     } else {
-        parts.push(part("the embeddings of the rows", 4 * sizes.rows as u64 * d, "train on fewer rows"));
+        parts.push(sizes.embeddings(1));
     }
-    if averaged {
-        parts.push(part(
-            "averages of classifiers",
-            4 * l * (d + 1),
-            "set swa_start = 0 in stage1 and stage2",
-        ));
-    }
+    parts.push(part("averages of classifiers", average * l * (d + 1), "set swa_start = 0 in all trainings"));
+    // Those that stand after any training.
+    let later = [Stage::Recluster, Stage::Ranker].iter().any(|&stage| config.does(stage));
+    parts.push(sizes.words(u64::from(later)));
     if sizes.clusters > 0 {
-        let c = sizes.clusters as u64;
-        parts.push(part(
-            "clusters and their optimiser",
-            of_cluster * c * (d + 1),
-            "raise cluster.max_leaf_size",
-        ));
+        let (c, pairs) = (sizes.clusters as u64, b * (config.index.shortlist as u64).min(l));
+        let bytes = (16 + average) * c * (d + 1);
+        parts.push(part("clusters and their optimiser", bytes, "raise cluster.max_leaf_size"));
         parts.push(part("edges and their optimiser", 24 * sizes.edges as u64, "lower index.kappa"));
         parts.push(part("logits of clusters", 8 * b * c, "lower training.batch_size"));
-        parts.push(part("the shortlists of a step", 24 * pairs, "lower index.shortlist"));
+        parts.push(part("the shortlists of a step", 60 * pairs, "lower index.shortlist"));
     }
     (parts, mapped)
+}
+
+/// What the stages hold that are no training.
+fn stages(sizes: &Sizes, config: &EliasConfig) -> Vec<Moment> {
+    let part = |name, bytes, advice| Part { name, bytes, advice };
+    let (n, l, d) = (sizes.rows as u64, sizes.labels as u64, sizes.dim as u64);
+    let frozen = u64::from(!config.train_encoder);
+    let later = |stages: &[Stage]| u64::from(stages.iter().any(|&stage| config.does(stage)));
+    let encoder = || part("the encoder", 8 * sizes.parameters(), "take a smaller encoder");
+    let mut moments = Vec::new();
+    if config.does(Stage::Cluster) {
+        moments.push(("cluster", vec![sizes.words(1)]));
+    }
+    if frozen > 0 && sizes.transformer.is_some() {
+        let words = sizes.words(later(&[Stage::Recluster, Stage::Ranker]));
+        moments.push(("embedding", vec![encoder(), sizes.embeddings(1), words]));
+    }
+    if config.does(Stage::Recluster) {
+        // As they are made, and a copy for the groups.
+        let labels = part("the embeddings of the labels", 8 * l * d, "leave recluster out of stages");
+        moments.push(("recluster", vec![encoder(), sizes.embeddings(1 + frozen), sizes.words(1), labels]));
+    }
+    if config.does(Stage::Adjacency) {
+        let visits = part("the clusters of the rows", 16 * n * config.index.beam as u64, "lower index.beam");
+        let words = sizes.words(later(&[Stage::Ranker]));
+        moments.push(("adjacency", vec![encoder(), sizes.embeddings(1), visits, words]));
+    }
+    if config.does(Stage::Ranker) {
+        // Rows that train stand apart from those that do not.
+        let apart = u64::from(config.validation_rows > 0);
+        let found = (16 + 8 * apart) * n * (config.ranker.top_k as u64).min(l);
+        let found = part("the labels found for the rows", found, "lower ranker.top_k");
+        let embeddings = sizes.embeddings(1 + frozen + apart);
+        moments.push(("ranker", vec![encoder(), embeddings, sizes.words(1 + apart), found]));
+    }
+    moments
 }
 
 /// Bytes of a label while it learns: see [`xmc_nn::table`].
@@ -265,21 +332,35 @@ fn touched(all: f64, each: f64, rows: f64) -> f64 {
 }
 
 impl Sizes {
+    /// Embeddings of all rows, so many times.
+    fn embeddings(&self, times: u64) -> Part {
+        let bytes = times * 4 * (self.rows * self.dim) as u64;
+        Part { name: "the embeddings of the rows", bytes, advice: "train on fewer rows" }
+    }
+
+    /// Words of all rows, so many times.
+    fn words(&self, times: u64) -> Part {
+        let advice = "use a shorter vectorizer.ngram_range";
+        Part { name: "the words of the rows", bytes: times * self.words, advice }
+    }
+
     /// Weights of the layers.
     fn layers(&self) -> u64 {
-        let Config { hidden, layers, intermediate, .. } = self.transformer;
-        (layers * (4 * hidden * hidden + 2 * hidden * intermediate)) as u64
+        self.transformer.as_ref().map_or(0, |config| {
+            let Config { hidden, layers, intermediate, .. } = *config;
+            (layers * (4 * hidden * hidden + 2 * hidden * intermediate)) as u64
+        })
     }
 
     /// Parameters of the encoder; what is small beside the others is left out.
     fn parameters(&self) -> u64 {
-        let Config { vocab, positions, hidden, .. } = self.transformer;
-        ((vocab + positions) * hidden) as u64 + self.layers()
+        let tables = |config: &Config| ((config.vocab + config.positions) * config.hidden) as u64;
+        self.transformer.as_ref().map_or(0, tables) + self.layers()
     }
 
     /// Bytes of what passes through the encoder at a time.
     fn activations(&self, config: &EliasConfig) -> u64 {
-        let Config { hidden, layers, intermediate, .. } = self.transformer;
+        let Some(Config { hidden, layers, intermediate, .. }) = self.transformer else { return 0 };
         let of_token = (layers + 7) * hidden + 2 * intermediate;
         let tokens = config.training.tokens_per_batch.min(self.batch.saturating_mul(config.max_len));
         4 * tokens.saturating_mul(of_token) as u64
@@ -294,12 +375,15 @@ mod tests {
         let clusters = clusters(labels, 100);
         Sizes {
             rows: 1000,
+            training: 1000,
             labels,
+            of_row: 5.0,
             clusters,
             edges: clusters * 1000,
             dim: 384,
             batch: 256,
-            transformer: Config::bert(30_522, 384, 6, 12, 1536),
+            transformer: Some(Config::bert(30_522, 384, 6, 12, 1536)),
+            words: 800,
         }
     }
 

@@ -8,6 +8,7 @@ use xmc_nn::Tensor;
 use xmc_nn::checkpoint::Checkpoint;
 use xmc_nn::optim::Swa;
 
+use super::cluster_head::ROWS_AT_ONCE;
 use super::exhaustive::{Exhaustive, ExhaustiveStep};
 use super::index::{Index, PartGradients, Rates, Scale};
 use super::stages::{save_classifiers, save_clusters, save_graph};
@@ -94,7 +95,17 @@ impl HeadState {
     /// The best `k` labels for each of the embeddings `x [n, d]`.
     pub(super) fn best(&mut self, x: &Tensor, k: usize) -> Result<TopK> {
         match self {
-            HeadState::Index(index) => index.predict(x, k, None, None),
+            HeadState::Index(index) => {
+                let (cols, mut top) = (x.cols(), TopK::new());
+                for block in x.host().chunks(ROWS_AT_ONCE * cols.max(1)) {
+                    let block = Tensor::from_host(block.len() / cols, cols, block.to_vec(), x.device())?;
+                    let found = index.predict(&block, k, None, None)?;
+                    for i in 0..found.rows() {
+                        top.push_ranked(found.row(i));
+                    }
+                }
+                Ok(top)
+            }
             HeadState::Exhaustive(head) => {
                 head.classifier_mut().settle()?;
                 let weights = head.classifier().weights();

@@ -274,14 +274,8 @@ impl Index {
     /// The `beam` best clusters of each row (as trained with if unset), with their scores s_c.
     pub fn best_clusters(&self, x: &Tensor, beam: Option<usize>) -> Result<TopK> {
         self.check(x.host(), x.cols(), x.rows())?;
-        let logits = self.clusters.logits(x.host());
         let mut top = TopK::new();
-        for logits in logits.chunks_exact(self.graph.clusters()) {
-            let shift = self.ln_alpha - beam::normaliser(logits);
-            let best = beam::best(logits, shift, beam.unwrap_or(self.beam));
-            let row: Vec<(u32, f32)> = best.iter().map(|c| (c.cluster, c.log_score().exp())).collect();
-            top.push_ranked(&row);
-        }
+        self.clusters.best(x.host(), self.ln_alpha, beam.unwrap_or(self.beam), &mut top);
         Ok(top)
     }
 

@@ -118,14 +118,19 @@ pub(super) fn check(config: &EliasConfig, goes_on: bool) -> Result<()> {
     Ok(())
 }
 
+/// Whether any stage reads words.
+pub(super) fn reads_words(config: &EliasConfig) -> bool {
+    let reads = [Stage::Cluster, Stage::Recluster, Stage::Ranker];
+    !config.vectorizer.is_empty() && reads.iter().any(|&stage| config.does(stage))
+}
+
 /// Words `[n, f]` of the training texts, each row of length 1, and what made them; neither if no stage reads them.
 pub(super) fn words(
     run: &mut Run,
     data: &Dataset,
     config: &EliasConfig,
 ) -> Result<(Option<Vectorizer>, Csr)> {
-    let reads = [Stage::Cluster, Stage::Recluster, Stage::Ranker].iter().any(|&stage| config.does(stage));
-    if !reads || config.vectorizer.is_empty() {
+    if !reads_words(config) {
         return Ok((None, Csr::empty(data.train.rows(), 0)));
     }
     let linear = XrLinearConfig {

@@ -94,9 +94,7 @@ pub fn train(
     let texts = start::texts(data, "ELIAS")?;
     let validation = inputs::validation(config, data.train.rows(), options.seed)?;
     let given = Given::read(config, data.labels.len())?;
-    if end == End::Model {
-        costs(data, config)?.check(options.max_memory)?;
-    }
+    costs(data, config)?.check(options.max_memory)?;
     let identity = identity(data, config, &given, start.as_ref(), options.seed)?;
     let mut run = Run::start(&options.out, &resumable(&identity), options.resume, events)?;
 

@@ -9,8 +9,7 @@ use xmc_nn::Tensor;
 use xmc_nn::tokens::Tokens;
 
 use super::adjacency::Adjacency;
-use super::beam;
-use super::cluster_head::ClusterHead;
+use super::cluster_head::{ClusterHead, ROWS_AT_ONCE};
 use super::clusters::{self, Clusters};
 use super::config::{EliasConfig, Phase, Stage};
 use super::earlier::Earlier;
@@ -28,9 +27,6 @@ use crate::methods::start::Start;
 use crate::methods::text_stages::Embedding;
 use crate::model::PredictOptions;
 use crate::run::{Run, remove};
-
-/// Rows whose clusters are looked for at a time.
-const ROWS_AT_ONCE: usize = 1024;
 
 /// What all stages read.
 pub(super) struct Pipeline<'a> {
@@ -151,11 +147,7 @@ impl Pipeline<'_> {
         let (beam, ln_alpha) = (self.config.index.beam, self.config.index.alpha.ln());
         let mut top = TopK::new();
         for block in x.values().chunks(ROWS_AT_ONCE * x.cols().max(1)) {
-            for logits in head.logits(block).chunks_exact(clusters) {
-                let best = beam::best(logits, ln_alpha - beam::normaliser(logits), beam);
-                let row: Vec<(u32, f32)> = best.iter().map(|c| (c.cluster, c.log_score().exp())).collect();
-                top.push_ranked(&row);
-            }
+            head.best(block, ln_alpha, beam, &mut top);
             self.events.progress(top.rows() as u64, x.rows() as u64);
         }
         Ok(top.to_csr(clusters)?)

@@ -137,8 +137,7 @@ impl<'a> Training<'a> {
             let problem = "no rows are left to train with: set a smaller validation_rows".to_owned();
             return Err(Error::Mismatch(problem));
         }
-        let batches = rows.len().div_ceil(config.batch_size) as f64;
-        let steps = ((f64::from(task.phase.epochs) * batches).round() as u64).max(1);
+        let steps = steps(task.phase.epochs, rows.len().div_ceil(config.batch_size));
         let seed = Draws::new(task.seed, Purpose::Level, task.stage as u64).next();
         let tower = match task.texts {
             Texts::Tokens { dir, tower, .. } => {
@@ -153,7 +152,7 @@ impl<'a> Training<'a> {
         Ok(Training {
             clock: (progress.milliseconds as f64 / 1e3, Instant::now()),
             order: (u64::MAX, Vec::new()),
-            speed: Speed::default(),
+            speed: Speed::in_rows(matches!(task.texts, Texts::Embeddings(_))),
             task,
             learner,
             rows,
@@ -301,6 +300,11 @@ impl<'a> Training<'a> {
         };
         Ok(Trained::Now { encoder, head: Box::new(head) })
     }
+}
+
+/// Steps of so many epochs of `batches` steps each; one at least.
+pub(super) fn steps(epochs: f32, batches: usize) -> u64 {
+    ((f64::from(epochs) * batches as f64).round() as u64).max(1)
 }
 
 /// Name of a phase, as its table of settings is called.

@@ -87,10 +87,35 @@ fn a_model_of_other_labels_is_an_encoder_and_no_more() {
     let world = other(world);
     let shown = world.refused(&[&begun, LATE]);
     assert!(shown.contains("stage1 before adjacency, or a model of elias with these labels"), "{shown}");
+    assert!(shown.contains("first is one with other labels"), "{shown}");
     let heard = Messages::default();
     let summary = world.train("next", &[&begun, first[0], first[1]], &options(), &heard).unwrap();
     assert!(heard.contain("first: a model of elias with other labels: only its encoder goes on"));
     assert!(summary.stages.iter().all(|stage| stage.name != "begin"));
+}
+
+#[test]
+fn edges_of_another_number_of_clusters_are_refused_before_anything_is_computed() {
+    let world = World::new();
+    let edges: Vec<(u32, u32)> = (0..LABELS as u32).map(|l| (l, l % 4)).collect();
+    let path = clusters(&world, "four.npz", &edges, 4, LABELS);
+    let file = format!("files.adjacency={path}");
+    let message = "four.npz: 4 rows, expected 8, one for each cluster that stage 2 begins with";
+    let shown = world.refused(&["stages=[\"cluster\",\"stage1\",\"stage2\"]", &file]);
+    assert!(shown.contains(message), "{shown}");
+    let first = ["stages=[\"cluster\",\"stage1\"]", "stage1.epochs=1", "train_encoder=false"];
+    world.train("first", &first, &options(), &Silent).unwrap();
+    let begun = format!("encoder={}", world.out("first").display());
+    let shown = world.refused(&[&begun, "stages=[\"stage2\"]", &file]);
+    assert!(shown.contains(message), "{shown}");
+    assert!(!world.out("refused.run").exists(), "a run began");
+    // Other clusters take the place of those of the model: adjacency has nothing to begin with.
+    let given = format!("files.clusters={path}");
+    let shown = world.refused(&[&begun, LATE, &given]);
+    assert!(shown.contains("stage1 before adjacency"), "{shown}");
+    // The stage 1 of that model did not learn edges.
+    let shown = world.refused(&[&begun, "stages=[\"stage2\"]"]);
+    assert!(shown.contains("adjacency before stage2"), "{shown}");
 }
 
 #[test]

@@ -180,3 +180,25 @@ fn threads_do_not_change_a_bit() {
         assert!(world.files("1") == world.files("2"), "{kind:?}");
     }
 }
+
+#[test]
+fn a_run_that_began_with_another_model_is_not_gone_on_with() {
+    let world = World::new();
+    // The same encoder; other clusters and classifiers.
+    for (name, epochs) in [("a", "stage1.epochs=1"), ("b", "stage1.epochs=2")] {
+        let sets = ["stages=[\"cluster\",\"stage1\"]", "train_encoder=false", epochs];
+        world.train(name, &sets, &options(), &Silent).unwrap();
+    }
+    let begin = |name: &str, life: &Mortal, options: &TrainOptions| {
+        let encoder = format!("encoder={}", world.out(name).display());
+        let sets = [encoder.as_str(), "stages=[\"adjacency\",\"stage2\"]", "train_encoder=false"];
+        catch_unwind(AssertUnwindSafe(|| world.train("cut", &sets, options, life))).is_ok()
+    };
+    assert!(!begin("a", &Mortal::new("stage2", 0), &options()));
+    let life = Mortal::new("stage2", 0);
+    assert!(!begin("a", &life, &resumed()));
+    assert!(life.loaded.into_inner().unwrap().contains(&"begin".to_owned()));
+    let life = Mortal::default();
+    assert!(begin("b", &life, &resumed()));
+    assert_eq!(life.loaded.into_inner().unwrap(), Vec::<String>::new());
+}

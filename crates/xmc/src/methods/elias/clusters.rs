@@ -17,6 +17,7 @@ use xmc_linear::cluster::{ClusterConfig, build_tree};
 use xmc_linear::label_features;
 
 use super::config::Clustering;
+use super::estimate;
 use crate::error::{Error, Result};
 use crate::methods::xr_linear::within;
 use crate::run::Artifact;
@@ -60,11 +61,20 @@ pub(super) fn unit_rows(x: Dense) -> Result<Dense> {
 }
 
 impl Clusters {
+    /// How many clusters [`Clusters::grow`] makes of `labels` labels.
+    pub(super) fn number(labels: usize, config: &Clustering) -> usize {
+        estimate::clusters(labels, Self::max_leaf_size(labels, config))
+    }
+
+    fn max_leaf_size(labels: usize, config: &Clustering) -> usize {
+        config.max_leaf_size.min(labels.div_ceil(2)).max(1)
+    }
+
     /// Groups the labels whose rows are `z [L, d + f]`; two clusters at least, unless there is one label.
     pub(super) fn grow(z: &Features, config: &Clustering, seed: u64) -> Result<Self> {
         let labels = z.rows();
         let config = ClusterConfig {
-            max_leaf_size: config.max_leaf_size.min(labels.div_ceil(2)).max(1),
+            max_leaf_size: Self::max_leaf_size(labels, config),
             spherical: config.spherical,
             max_iterations: config.max_iterations,
             // No levels above the clusters.
@@ -201,7 +211,9 @@ mod tests {
         // No words: labels are divided in their order, which costs nothing.
         let grow = |labels: usize, max_leaf_size: usize| {
             let config = Clustering { max_leaf_size, ..Clustering::default() };
-            Clusters::grow(&Csr::empty(labels, 1).into(), &config, 0).unwrap()
+            let clusters = Clusters::grow(&Csr::empty(labels, 1).into(), &config, 0).unwrap();
+            assert_eq!(clusters.count, Clusters::number(labels, &config));
+            clusters
         };
         assert_eq!(grow(131_073, 100).count, 2048);
         assert_eq!(grow(670_091, 100).count, 8192);

@@ -123,7 +123,7 @@ pub struct Phase {
     pub label_lr: f32,
     /// Weight of the shortlist loss.
     pub loss_lambda: f32,
-    /// Epoch from which parameters are averaged; 0 never averages.
+    /// Epoch from whose end on parameters are averaged; 0 never averages.
     pub swa_start: u32,
     /// Steps from one average to the next.
     pub swa_every: u64,
@@ -396,6 +396,16 @@ impl Settings for EliasConfig {
         self.check_each()?;
         self.check_stages()?;
         self.check_classifier()?;
+        for (name, stage, phase) in [
+            ("warmup", Stage::Warmup, &self.warmup),
+            ("stage1", Stage::Stage1, &self.stage1),
+            ("stage2", Stage::Stage2, &self.stage2),
+        ] {
+            if self.does(stage) && phase.swa_start as f32 > phase.epochs {
+                let expected = format!("no epoch after the last ({name}.epochs = {}), or 0", phase.epochs);
+                return Err(Error::config(&format!("{name}.swa_start"), phase.swa_start, expected));
+            }
+        }
         let highest = [&self.warmup, &self.stage1, &self.stage2]
             .iter()
             .fold(0.0, |most: f32, phase| most.max(phase.lr).max(phase.cluster_lr).max(phase.label_lr));
@@ -558,6 +568,10 @@ mod tests {
     fn settings_that_need_others_say_which() {
         for (set, expected) in [
             ("ranker.calibrate=true", "`validation_rows` = 0: expected rows to learn the calibration from"),
+            (
+                "warmup.swa_start=6",
+                "`warmup.swa_start` = 6: expected no epoch after the last (warmup.epochs = 5)",
+            ),
             (
                 "head=one-vs-all",
                 "expected [stage1], or [stage1, ranker], because only head = \"index\" has clusters",

@@ -193,7 +193,7 @@ pub fn costs(data: &Dataset, config: &EliasConfig) -> Result<Costs> {
 }
 
 /// C = 2^ceil(log2(L / max_leaf_size)).
-fn clusters(labels: usize, max_leaf_size: usize) -> usize {
+pub(super) fn clusters(labels: usize, max_leaf_size: usize) -> usize {
     labels.div_ceil(max_leaf_size).next_power_of_two()
 }
 

@@ -9,7 +9,8 @@
 //!
 //! A label that begins with its own frequency need not first unlearn that it is everywhere; the original draws biases
 //! from 0 to 1, so that every label begins as right. Weights of 0 leave rare labels without noise: what they are like
-//! is what their few steps say.
+//! is what their few steps say. A label that training never compares (a step shows it to no row) keeps its bias: one of
+//! 0 would put it above all others in a search of all labels, so it has that of all n rows, whatever the settings say.
 //!
 //! How many rows see a label of an index is not known before it has learned. A guess is enough: a row goes to the
 //! clusters of its own labels and to `beam` of all others, and finds there as many labels as the shortlist holds.
@@ -67,7 +68,7 @@ fn exhaustive(task: &PhaseTask<'_>, rows: &[u32], dim: usize, candidates: Candid
     } else {
         let counts = counts(task.y, rows);
         let seen = seen_without_index(candidates, task, rows.len());
-        let biases = biases(task, &counts, |_, own| seen(own));
+        let biases = biases(task, rows.len(), &counts, |_, own| seen(own));
         weights.chunks_exact_mut(dim + 1).zip(biases).for_each(|(row, bias)| row[dim] = bias);
     }
     let (adam, precision) = (adamw(&task.config.training), task.config.precision.resolve());
@@ -88,6 +89,7 @@ fn index(
             FirstEdges::Random => Graph::learned(edges, config.index.beta, seed)?,
             FirstEdges::Visits => Graph::weighted(edges, config.index.beta)?,
         },
+        Edges::Stored(dir) => stages::graph(dir, config.index.beta)?,
     };
     if graph.labels() != task.y.cols() {
         let (found, labels) = (graph.labels(), task.y.cols());
@@ -128,7 +130,9 @@ fn index(
         let counts = counts(task.y, rows);
         let met = met_by_others(task, rows, index.graph());
         let n = rows.len() as f64;
-        let biases = biases(task, &counts, |label, own| own + (n - own) * met[label]);
+        let parents = index.graph().parents();
+        let seen = |label: usize, own: f64| (parents[label] != PAD).then(|| own + (n - own) * met[label]);
+        let biases = biases(task, rows.len(), &counts, seen);
         index.labels_mut().set_biases(&biases)?;
     }
     Ok(HeadState::Index(Box::new(index)))
@@ -153,16 +157,24 @@ fn kept(task: &PhaseTask<'_>, dim: usize) -> Result<Option<LabelEmbeddings>> {
     Ok(Some(earlier))
 }
 
-/// First biases `[L]`, from how many rows have each label; `seen(label, its rows)` is how many rows see it.
-fn biases(task: &PhaseTask<'_>, counts: &[u32], seen: impl Fn(usize, f64) -> f64) -> Vec<f32> {
+/// First biases `[L]` of a phase with `rows` rows, from how many of them have each label; `seen(label, its rows)` is how
+/// many rows see it, or none if training never compares it.
+fn biases(
+    task: &PhaseTask<'_>,
+    rows: usize,
+    counts: &[u32],
+    seen: impl Fn(usize, f64) -> Option<f64>,
+) -> Vec<f32> {
     let zero = task.config.classifier.bias == FirstBias::Zero;
     let bias = |(label, &count): (usize, &u32)| {
-        if zero {
-            return 0.0;
-        }
-        // Half a row more on both sides: no label is never or always right.
         let own = f64::from(count);
-        let q = (own + 0.5) / (seen(label, own).max(own) + 1.0);
+        let seen = match seen(label, own) {
+            Some(_) if zero => return 0.0,
+            Some(seen) => seen.max(own),
+            None => rows as f64,
+        };
+        // Half a row more on both sides: no label is never or always right.
+        let q = (own + 0.5) / (seen + 1.0);
         (q / (1.0 - q)).ln() as f32
     };
     counts.iter().enumerate().map(bias).collect()
@@ -173,16 +185,18 @@ fn counts(y: &Csr, rows: &[u32]) -> Vec<u32> {
     if rows.len() == y.rows() { label_counts(y) } else { label_counts(&y.select_rows(rows)) }
 }
 
-/// Rows that a label without an index is compared with: all of `rows`, or those of the steps that meet the label.
+/// Rows that a label without an index is compared with: all of `rows`, or those of the steps that meet the label, if any.
 fn seen_without_index(
     candidates: Candidates,
     task: &PhaseTask<'_>,
     rows: usize,
-) -> impl Fn(f64) -> f64 + use<> {
+) -> impl Fn(f64) -> Option<f64> + use<> {
     let (rows, size) = (rows as f64, task.config.training.batch_size as f64);
     move |own| match candidates {
-        Candidates::All => rows,
-        Candidates::OfStep => rows * (1.0 - (1.0 - (own / rows).min(1.0)).powf(size.min(rows))),
+        Candidates::All => Some(rows),
+        Candidates::OfStep => {
+            (own > 0.0).then(|| rows * (1.0 - (1.0 - (own / rows).min(1.0)).powf(size.min(rows))))
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What does training read, and which settings need something that is not there? Asked before anything is computed.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use xmc_data::Csr;
@@ -9,12 +10,15 @@ use xmc_data::text::Vectorizer;
 use super::adjacency::Adjacency;
 use super::clusters::Clusters;
 use super::config::{EliasConfig, Head, Stage};
-use crate::error::Result;
+use super::earlier::Model;
+use crate::config::Settings;
+use crate::error::{Error, Result};
 use crate::fingerprint::Fingerprint;
 use crate::methods::random::{Draws, Purpose};
 use crate::methods::start::Start;
 use crate::methods::xr_linear::inputs::features;
 use crate::methods::xr_linear::{FeatureSource, XrLinearConfig};
+use crate::model::manifest::{self, Manifest};
 use crate::run::Run;
 
 /// What a run ends with.
@@ -56,6 +60,30 @@ impl Given {
         })
     }
 
+    /// Refuses edges of other clusters than those that stage 2 begins with; `model` is what training begins with.
+    pub(super) fn check(&self, config: &EliasConfig, model: Option<&Model<'_>>, labels: usize) -> Result<()> {
+        let does = |stage| config.does(stage);
+        let (Some(edges), Some(path)) = (&self.adjacency, &config.files.adjacency) else { return Ok(()) };
+        let begins = does(Stage::Warmup) || does(Stage::Stage1) || model.is_some();
+        if !does(Stage::Stage2) || does(Stage::Adjacency) || !begins {
+            return Ok(());
+        }
+        let grown = does(Stage::Cluster) || (does(Stage::Recluster) && does(Stage::Stage1));
+        let clusters = match (&self.clusters, model) {
+            _ if grown => Clusters::number(labels, &config.cluster),
+            (Some(clusters), _) => clusters.count,
+            (None, Some(model)) => model.edges()?.0,
+            (None, None) => return Ok(()),
+        };
+        let found = edges.0.rows();
+        if found == clusters {
+            return Ok(());
+        }
+        let problem =
+            format!("{found} rows, expected {clusters}, one for each cluster that stage 2 begins with");
+        Err(Error::file(path, problem))
+    }
+
     /// Adds them to what must not change between runs.
     pub(super) fn mark(&self, print: &mut Fingerprint) {
         if let Some(clusters) = &self.clusters {
@@ -73,27 +101,32 @@ pub(super) fn start(config: &EliasConfig) -> Result<Option<Start>> {
     Start::find(config.encoder.as_deref(), config.pooling).map(Some)
 }
 
-/// Refuses stages that need what neither an earlier one nor a file gives; `goes_on` says that training begins with a
-/// model of ELIAS.
-pub(super) fn check(config: &EliasConfig, goes_on: bool) -> Result<()> {
+/// Refuses stages that need what neither an earlier one, nor a file, nor `model` in the setting `encoder` gives. Returns
+/// whether stage 2 goes on with the edges of that model.
+pub(super) fn check(config: &EliasConfig, model: Option<&Model<'_>>) -> Result<bool> {
     let does = |stage| config.does(stage);
-    let (files, refuse) = (&config.files, |expected: &str| {
+    let refuse = |expected: &str| {
         let names: Vec<String> =
             config.stages.iter().map(|stage| format!("{stage:?}").to_lowercase()).collect();
+        let other = model.filter(|model| !model.same_labels);
+        let other = other.map(|model| format!(" ({} is one with other labels)", model.dir.display()));
+        let expected = format!("{expected}{}", other.unwrap_or_default());
         Err(xmc_data::Error::config("stages", format!("[{}]", names.join(", ")), expected).into())
-    });
-    if does(Stage::Cluster) && config.vectorizer.is_empty() {
-        let expected = "one or more vectorizers, because the stage cluster groups labels by words";
-        return Err(xmc_data::Error::config("vectorizer", "[]", expected).into());
-    }
-    if does(Stage::Ranker) && config.vectorizer.is_empty() {
-        let expected = "one or more vectorizers, because the ranker reads words";
-        return Err(xmc_data::Error::config("vectorizer", "[]", expected).into());
+    };
+    for (stage, reason) in [
+        (Stage::Cluster, "the stage cluster groups labels by words"),
+        (Stage::Ranker, "the ranker reads words"),
+    ] {
+        if does(stage) && config.vectorizer.is_empty() {
+            let expected = format!("one or more vectorizers, because {reason}");
+            return Err(xmc_data::Error::config("vectorizer", "[]", expected).into());
+        }
     }
     if config.head != Head::Index {
-        return Ok(());
+        return Ok(false);
     }
-    let grouped = goes_on || does(Stage::Cluster) || files.clusters.is_some();
+    let goes_on = model.is_some_and(Model::goes_on);
+    let grouped = goes_on || does(Stage::Cluster) || config.files.clusters.is_some();
     if does(Stage::Warmup) && !grouped {
         return refuse(
             "cluster before warmup, or a file in files.clusters, or a model of elias with these labels as encoder",
@@ -107,15 +140,25 @@ pub(super) fn check(config: &EliasConfig, goes_on: bool) -> Result<()> {
     }
     let trained = goes_on || does(Stage::Warmup) || does(Stage::Stage1);
     if does(Stage::Adjacency) && !trained {
-        return refuse("stage1 before adjacency, or a model of elias with these labels as encoder");
+        return refuse(
+            "stage1 before adjacency, or a model of elias with these labels as encoder and no other clusters",
+        );
     }
-    if does(Stage::Stage2) && !does(Stage::Adjacency) && files.adjacency.is_none() {
-        return refuse("adjacency before stage2, or a file in files.adjacency");
+    let needs = does(Stage::Stage2) && !does(Stage::Adjacency) && config.files.adjacency.is_none();
+    let stored = match model.filter(|model| needs && model.goes_on() && !does(Stage::Recluster)) {
+        Some(model) => model.edges()?.1,
+        None => false,
+    };
+    if needs && !stored {
+        return refuse(
+            "adjacency before stage2, or a file in files.adjacency, or a model of elias with these labels as \
+             encoder that stage2 has trained",
+        );
     }
     if does(Stage::Ranker) && !trained && !does(Stage::Stage2) {
         return refuse("stage1 or stage2 before ranker, or a model of elias with these labels as encoder");
     }
-    Ok(())
+    Ok(stored)
 }
 
 /// Whether any stage reads words.
@@ -150,6 +193,33 @@ pub(super) fn validation(config: &EliasConfig, rows: usize, seed: u64) -> Result
         return Err(xmc_data::Error::config("validation_rows", config.validation_rows, expected).into());
     }
     Ok(Draws::new(seed, Purpose::Split, 0).distinct(config.validation_rows, rows))
+}
+
+/// Labels `[n, L]` that may be learned from: none of the rows `validation`, which are set aside.
+pub(super) fn learned<'a>(y: &'a Csr, validation: &[u32]) -> Cow<'a, Csr> {
+    if validation.is_empty() {
+        return Cow::Borrowed(y);
+    }
+    Cow::Owned(y.filter(|row, _, _| validation.binary_search(&(row as u32)).is_err()))
+}
+
+/// Says that the ranker is calibrated on rows which the model that training begins with may have learned from.
+pub(super) fn seen_before(config: &EliasConfig, rows: usize, seed: u64) -> Result<Option<String>> {
+    let dir = config.encoder.as_deref().filter(|dir| dir.join(manifest::NAME).is_file());
+    let Some(dir) = dir.filter(|_| config.does(Stage::Ranker) && config.ranker.calibrate) else {
+        return Ok(None);
+    };
+    let its = Manifest::read(dir)?;
+    let set_aside = its.config["validation_rows"].as_u64() == Some(config.validation_rows as u64);
+    if its.method == EliasConfig::METHOD && set_aside && (its.seed, its.data.rows) == (seed, rows) {
+        return Ok(None);
+    }
+    Ok(Some(format!(
+        "{}: this model may have learned from the {} rows that calibrate the ranker, which trusts it too much then; to \
+         keep them apart, train it with the same data, validation_rows and --seed",
+        dir.display(),
+        config.validation_rows,
+    )))
 }
 
 /// Says how many labels no edge leads to.

@@ -45,7 +45,7 @@ const MODEL: Group = Group {
     keys: &[
         key(
             "encoder",
-            "Folder of the encoder to begin with: config.json, model.safetensors and tokenizer.json as Hugging Face writes them; or a model of dexml, xr-transformer or elias, whose encoder is taken (of elias with an index also clusters, edges and classifiers, as far as the stages do not make them).",
+            "Folder of the encoder to begin with: config.json, model.safetensors and tokenizer.json as Hugging Face writes them; or a model of dexml, xr-transformer or elias, whose encoder is taken (of elias, with an index and these labels, also clusters, edges and classifiers, unless stages or files make other clusters first).",
             "a path",
         ),
         key(
@@ -80,7 +80,7 @@ const MODEL: Group = Group {
         ),
         key(
             "validation_rows",
-            "Rows set aside: they show how training goes, and calibrate the ranker.",
+            "Rows set aside, whose labels neither clusters nor edges nor weights learn from: they show how training goes, and calibrate the ranker.",
             "a whole number",
         ),
         key(
@@ -97,7 +97,7 @@ const CLUSTER: Group = Group {
     keys: &[
         key(
             "max_leaf_size",
-            "Labels of a cluster at most: there are 2^ceil(log2(labels / max_leaf_size)) clusters.",
+            "Labels of a cluster at most: there are 2^ceil(log2(labels / max_leaf_size)) clusters, but two at least.",
             COUNT,
         ),
         key("spherical", "Scale centroids to length one, so that the cosine counts.", ON_OFF),
@@ -113,7 +113,11 @@ const INDEX: Group = Group {
         key("beta", "Gain of the edges: about so many labels of a cluster can have score 1.", ABOVE_ZERO),
         key("beam", "Clusters that a text goes to.", COUNT),
         key("shortlist", "Labels of these clusters, those with the best paths, that are scored.", COUNT),
-        key("kappa", "Edges of a cluster at most, in stage 2.", COUNT),
+        key(
+            "kappa",
+            "Edges of a cluster that the stage adjacency chooses at most. Each label keeps its best cluster, so labels kept may exceed it; files.adjacency is not cut.",
+            COUNT,
+        ),
         key(
             "frequency_power",
             "When edges are chosen, visits of a label's rows are divided by its frequency to this power: above 0, rare labels get more clusters.",
@@ -121,7 +125,7 @@ const INDEX: Group = Group {
         ),
         key(
             "first_edges",
-            "What edges begin with. random: numbers from 0 to 1, so that all edges of a cluster are about alike. visits: the logarithm of their value in the adjacency.",
+            "What edges begin with. random: numbers from 0 to 1, so that all edges of a cluster are about alike. visits: the logarithm of their value in the adjacency. Edges of a model that goes on keep theirs.",
             "\"random\" or \"visits\"",
         ),
     ],
@@ -139,8 +143,8 @@ const PHASE: &[Key] = &[
     ),
     key(
         "swa_start",
-        "Epoch from which parameters (but not edges) are averaged; 0 never averages.",
-        "a whole number",
+        "Epoch at whose end averaging of parameters (but not edges) begins; those of the last step are averaged too. 0 never averages.",
+        "a whole number, no more than the epochs",
     ),
     key("swa_every", "Steps from one average to the next.", COUNT),
 ];
@@ -189,8 +193,16 @@ const CLASSIFIER: Group = Group {
             "Keep weights and moments in a file beside the model instead of memory: for more labels than memory holds.",
             ON_OFF,
         ),
-        key("bias", "First biases. prior: by the frequency of the label. zero: 0.", "\"prior\" or \"zero\""),
-        key("keep", "Let stage 2 go on from the classifiers of stage 1 instead of new ones.", ON_OFF),
+        key(
+            "bias",
+            "First biases. prior: by the frequency of the label. zero: 0, but for labels that training never compares.",
+            "\"prior\" or \"zero\"",
+        ),
+        key(
+            "keep",
+            "Let a training go on from the classifiers of the one before it on the same clusters: stage 2 from those of stage 1, the first training from those of a model of elias. false, or other clusters: new ones.",
+            ON_OFF,
+        ),
     ],
 };
 

@@ -71,8 +71,9 @@ use crate::model::{Model, OpenOptions};
 use crate::run::{Artifact, Identity, Run};
 use adjacency::ADJACENCY;
 use clusters::{CLUSTERS, Clusters, centroids};
+use earlier::Model as Begun;
 use inputs::{End, Given};
-use pipeline::{Pipeline, fixed};
+use pipeline::{Pipeline, begin, fixed};
 use training::{Edges as First, First as Beginning};
 
 /// Learns from the training rows of `data` and writes a model folder, or clusters or edges alone if the stages end there.
@@ -88,15 +89,25 @@ pub fn train(
         End::Adjacency => write::refuse_foreign(&options.out, ADJACENCY)?,
         End::Model => refuse_foreign(&options.out)?,
     }
-    let goes_on = earlier::is_at(config.encoder.as_deref(), &data.labels, events)?;
-    inputs::check(config, goes_on)?;
+    let model = Begun::find(config, &data.labels)?;
+    let stored = inputs::check(config, model.as_ref())?;
+    if let Some(model) = model.as_ref().filter(|model| !model.same_labels) {
+        let dir = model.dir.display();
+        events.message(&format!("{dir}: a model of elias with other labels: only its encoder goes on"));
+    }
+    let model = model.filter(Begun::goes_on);
     let start = inputs::start(config)?;
     let texts = start::texts(data, "ELIAS")?;
     let validation = inputs::validation(config, data.train.rows(), options.seed)?;
+    let learned = inputs::learned(&data.train.y, &validation);
     let given = Given::read(config, data.labels.len())?;
+    given.check(config, model.as_ref(), data.labels.len())?;
     costs(data, config)?.check(options.max_memory)?;
-    let identity = identity(data, config, &given, start.as_ref(), options.seed)?;
+    let identity = identity(data, config, &given, (start.as_ref(), model.as_ref()), options.seed)?;
     let mut run = Run::start(&options.out, &resumable(&identity), options.resume, events)?;
+    if let Some(message) = inputs::seen_before(config, data.train.rows(), options.seed)? {
+        events.message(&message);
+    }
 
     // Labels into clusters by the words of their texts.
     let (vectorizer, words) = inputs::words(&mut run, data, config)?;
@@ -104,7 +115,7 @@ pub fn train(
     let mut clusters = given.clusters;
     if config.does(Stage::Cluster) {
         clusters = Some(run.stage("cluster", || {
-            let z = centroids(&words, None, &data.train.y)?;
+            let z = centroids(&words, None, &learned)?;
             Clusters::grow(&z, &config.cluster, options.seed)
         })?);
     }
@@ -113,23 +124,20 @@ pub fn train(
     // Texts to token ids, once; and to embeddings, if the encoder does not learn.
     drop(run.stage("tokens", || text_stages::tokens(&start, texts, config.max_len))?);
     let tokens = <Tokens as Artifact>::load(&run.stage_dir("tokens"))?;
-    let (validation, start) = (validation.as_slice(), &start);
+    let (validation, learned, start) = (validation.as_slice(), learned.as_ref(), &start);
     let mut work =
-        Pipeline { data, config, options, events, start, tokens: &tokens, frozen: None, validation };
+        Pipeline { data, config, options, events, start, tokens: &tokens, frozen: None, validation, learned };
     let frozen = (!config.train_encoder)
         .then(|| run.stage("embedding", || Embedding::of(&tokens, &work.open(None)?, events)))
         .transpose()?;
     work.frozen = frozen.as_ref().map(|embedding| &embedding.0);
 
     // What a model of ELIAS that training begins with has, as if a phase had left it.
-    let begun = goes_on.then(|| work.begin(&mut run)).transpose()?;
-    let mut last = begun.clone();
-    if let (None, Some(begun)) = (&clusters, &begun) {
+    let begun = model.as_ref().map(|model| begin(&mut run, model)).transpose()?;
+    if let Some(begun) = &begun {
         clusters = Some(work.clusters_of(begun)?);
-    } else if clusters.is_some() {
-        // Other clusters than those that its weights belong to.
-        last = None;
     }
+    let mut last = begun.clone();
 
     // A short stage 1; then labels into clusters again, by words and embeddings.
     if config.does(Stage::Warmup) {
@@ -165,7 +173,10 @@ pub fn train(
         {
             events.message(&message);
         }
-        let edges = edges.as_ref().map(|edges| First::Learned(&edges.0));
+        let edges = match &edges {
+            Some(edges) => Some(First::Learned(&edges.0)),
+            None => begun.as_deref().filter(|_| stored).map(First::Stored),
+        };
         let first = Beginning { edges, earlier: last.as_deref() };
         last = Some(work.fit(&mut run, Stage::Stage2, first, last.as_deref())?);
     }
@@ -239,7 +250,7 @@ fn identity(
     data: &Dataset,
     config: &EliasConfig,
     given: &Given,
-    start: Option<&Start>,
+    (start, model): (Option<&Start>, Option<&Begun<'_>>),
     seed: u64,
 ) -> Result<Identity> {
     let mut print = Fingerprint::of(data);
@@ -247,6 +258,9 @@ fn identity(
     if let Some(start) = start {
         print.encoder(&start.dir)?;
         print.value(&start.tower)?;
+    }
+    if let Some(model) = model {
+        model.mark(&mut print)?;
     }
     Ok(Identity {
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -12,7 +12,7 @@ use super::adjacency::Adjacency;
 use super::cluster_head::{ClusterHead, ROWS_AT_ONCE};
 use super::clusters::{self, Clusters};
 use super::config::{EliasConfig, Phase, Stage};
-use super::earlier::Earlier;
+use super::earlier::Model;
 use super::graph::PAD;
 use super::learner::adamw;
 use super::model::Elias;
@@ -41,6 +41,8 @@ pub(super) struct Pipeline<'a> {
     pub(super) frozen: Option<&'a Dense>,
     /// Rows that do not train, rising.
     pub(super) validation: &'a [u32],
+    /// Labels of the others `[n, L]`; these rows are empty.
+    pub(super) learned: &'a Csr,
 }
 
 impl Pipeline<'_> {
@@ -66,7 +68,7 @@ impl Pipeline<'_> {
 
     /// Groups labels by words and, after the training in the folder `last`, by embeddings too.
     pub(super) fn recluster(&self, words: &Features, last: Option<&Path>) -> Result<Clusters> {
-        let z = clusters::centroids(words, Some(self.embeddings(last)?), &self.data.train.y)?;
+        let z = clusters::centroids(words, Some(self.embeddings(last)?), self.learned)?;
         Clusters::grow(&z, &self.config.cluster, self.options.seed)
     }
 
@@ -110,13 +112,6 @@ impl Pipeline<'_> {
         }
     }
 
-    /// Writes what the model that training begins with has; returns the folder.
-    pub(super) fn begin(&self, run: &mut Run) -> Result<PathBuf> {
-        let Some(model) = &self.config.encoder else { return Err(no_training()) };
-        drop(run.stage("begin", || Earlier::open(model, self.config.index.beta))?);
-        Ok(run.stage_dir("begin"))
-    }
-
     /// The best cluster of each label, of the training in the folder `dir`.
     pub(super) fn clusters_of(&self, dir: &Path) -> Result<Clusters> {
         let graph = stages::graph(dir, self.config.index.beta)?;
@@ -129,8 +124,8 @@ impl Pipeline<'_> {
         let dir = dir.ok_or_else(no_training)?;
         let (index, former) = (&self.config.index, self.clusters_of(dir)?.of_label);
         let visits = self.visits(dir)?;
-        let y = &self.data.train.y;
-        Adjacency::of(&visits, y, index.kappa, index.frequency_power, &former)
+        // Visits of rows that are set aside count for no label.
+        Adjacency::of(&visits, self.learned, index.kappa, index.frequency_power, &former)
     }
 
     /// M `[n, C]`: the best clusters of the training rows, with their scores.
@@ -182,6 +177,12 @@ impl Pipeline<'_> {
         let (x, y, found) = part(self.validation)?;
         Ok(ranker.calibrated(Examples { x: &x, y: &y, found: &found }, &trained))
     }
+}
+
+/// Writes what the model that training begins with has; returns the folder.
+pub(super) fn begin(run: &mut Run, model: &Model<'_>) -> Result<PathBuf> {
+    drop(run.stage("begin", || model.open())?);
+    Ok(run.stage_dir("begin"))
 }
 
 fn no_training() -> Error {

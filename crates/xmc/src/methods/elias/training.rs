@@ -8,7 +8,7 @@
 //!         x = dropout(encoder(texts)), or embeddings that were made before
 //!         loss of the head; its gradient into clusters, edges and classifiers, and through x into the encoder
 //!         AdamW: the encoder with `lr`, the clusters with `cluster_lr`, classifiers and edges with `label_lr`
-//!         from epoch `swa_start` on, every `swa_every` steps: parameters into their average
+//!         from the end of epoch `swa_start` on, every `swa_every` steps and at last: parameters into their average
 //! ```
 //!
 //! All rows take part but those that validate. One without labels is a negative of what it is compared with.
@@ -85,6 +85,8 @@ pub(super) enum Edges<'a> {
     Fixed { of_label: &'a [u32], clusters: usize },
     /// Edges that learn: the pattern of a matrix `[C, L]`.
     Learned(&'a Csr),
+    /// Those that learned before, from the folder of an earlier phase with their logits; they go on.
+    Stored(&'a Path),
 }
 
 /// Where a training stands.
@@ -213,11 +215,12 @@ impl<'a> Training<'a> {
     }
 
     /// Takes the parameters into their average if it is time: at the end of epoch `swa_start` for the first time, then
-    /// after every step that `swa_every` divides. (spec: ELIAS, 3.5)
+    /// after every step that `swa_every` divides, and after the last one. (spec: ELIAS, 3.5)
     fn average(&mut self) -> Result<()> {
         let Phase { swa_start, swa_every, .. } = *self.task.phase;
         let (step, start) = (self.progress.step, u64::from(swa_start) * self.batches());
-        if swa_start > 0 && (step == start || step > start && step.is_multiple_of(swa_every)) {
+        let due = step == start || step == self.steps || step.is_multiple_of(swa_every);
+        if swa_start > 0 && step >= start && due {
             self.learner.average()?;
         }
         Ok(())

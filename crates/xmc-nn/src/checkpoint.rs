@@ -15,8 +15,11 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
+use memmap2::Mmap;
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
@@ -30,11 +33,12 @@ use crate::hf::weights::write_floats;
 const KEY: &str = "xmc";
 const VERSION: u32 = 1;
 
-/// What a file held.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// What a file holds: a run of floats is read when it is asked for, so that no two need to be in memory.
+#[derive(Debug)]
 pub struct Checkpoint {
-    /// Runs of floats by name.
-    pub tensors: BTreeMap<String, Vec<f32>>,
+    map: Arc<Mmap>,
+    /// Bytes of each run in the file that are still to be handed out.
+    runs: BTreeMap<String, Range<usize>>,
     /// The caller's facts.
     pub meta: Value,
 }
@@ -52,7 +56,8 @@ struct Entry {
 impl Checkpoint {
     /// Hands out a run; none if there is none of that name, or not any more.
     pub fn take(&mut self, name: &str) -> Option<Vec<f32>> {
-        self.tensors.remove(name)
+        let bytes = &self.map[self.runs.remove(name)?];
+        Some(bytes.as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect())
     }
 }
 
@@ -64,7 +69,7 @@ pub fn save(path: &Path, tensors: &[(&str, &[f32])], meta: &Value) -> Result<()>
         return Err(Error::Shape(format!("two tensors of a checkpoint are called `{}`", pair[0].0)));
     }
     let meta = meta.to_string();
-    let sum = checksum(sorted.iter().copied(), &meta);
+    let sum = checksum(sorted.iter().map(|&(name, values)| (name, bytemuck::cast_slice(values))), &meta);
     let entry = serde_json::to_string(&Entry {
         version: VERSION,
         checksum: format!("{sum:016x}"),
@@ -82,7 +87,7 @@ pub fn load(path: &Path) -> Result<Checkpoint> {
     let damaged =
         |problem: String| Error::file(path, format!("truncated, damaged or no checkpoint: {problem}"));
     let map = map_file(path)?;
-    let (_, metadata) = SafeTensors::read_metadata(&map).map_err(|e| damaged(e.to_string()))?;
+    let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|e| damaged(e.to_string()))?;
     let entry = metadata.metadata().as_ref().and_then(|entries| entries.get(KEY));
     let entry = entry.ok_or_else(|| damaged(format!("its header has no entry `{KEY}`")))?;
     let entry: Entry = serde_json::from_str(entry).map_err(|e| damaged(e.to_string()))?;
@@ -95,33 +100,33 @@ pub fn load(path: &Path) -> Result<Checkpoint> {
             ),
         ));
     }
-    let mut tensors = BTreeMap::new();
-    for (name, view) in SafeTensors::deserialize(&map).map_err(|e| damaged(e.to_string()))?.iter() {
-        if view.dtype() != Dtype::F32 || view.shape().len() != 1 {
-            return Err(damaged(format!("`{name}` is {} {:?}", view.dtype(), view.shape())));
+    // Checks that the file is as long as its header says.
+    SafeTensors::deserialize(&map).map_err(|e| damaged(e.to_string()))?;
+    // Eight bytes with the length of the header, the header, then the runs.
+    let first = 8 + header;
+    let mut runs = BTreeMap::new();
+    for (name, info) in metadata.tensors() {
+        if info.dtype != Dtype::F32 || info.shape.len() != 1 {
+            return Err(damaged(format!("`{name}` is {} {:?}", info.dtype, info.shape)));
         }
-        let values = view.data().as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
-        tensors.insert(name.to_owned(), values);
+        runs.insert(name, first + info.data_offsets.0..first + info.data_offsets.1);
     }
-    let sum = checksum(
-        tensors.iter().map(|(name, values): (_, &Vec<f32>)| (name.as_str(), &values[..])),
-        &entry.meta,
-    );
+    let sum = checksum(runs.iter().map(|(name, run)| (name.as_str(), &map[run.clone()])), &entry.meta);
     if entry.checksum != format!("{sum:016x}") {
         return Err(damaged("its checksum does not fit its content".to_owned()));
     }
     let meta = serde_json::from_str(&entry.meta).map_err(|e| damaged(e.to_string()))?;
-    Ok(Checkpoint { tensors, meta })
+    Ok(Checkpoint { map, runs, meta })
 }
 
-/// Of names, lengths and numbers in the order of names, and of the facts.
-fn checksum<'a>(tensors: impl Iterator<Item = (&'a str, &'a [f32])>, meta: &str) -> u64 {
+/// Of names, lengths and numbers (as bytes) in the order of names, and of the facts.
+fn checksum<'a>(runs: impl Iterator<Item = (&'a str, &'a [u8])>, meta: &str) -> u64 {
     let mut hash = Xxh3::new();
-    for (name, values) in tensors {
+    for (name, bytes) in runs {
         hash.update(&(name.len() as u64).to_le_bytes());
         hash.update(name.as_bytes());
-        hash.update(&(values.len() as u64).to_le_bytes());
-        hash.update(bytemuck::cast_slice(values));
+        hash.update(&((bytes.len() / size_of::<f32>()) as u64).to_le_bytes());
+        hash.update(bytes);
     }
     hash.update(meta.as_bytes());
     hash.digest()

@@ -58,7 +58,7 @@ pub(crate) fn run(verb: &Quickstart, quiet: bool) -> Result<Outcome> {
     ));
     let config = config::load::<XrLinearConfig>(None, &[])?;
     let summary = xr_linear::train(&data, &config, &TrainOptions::new(&verb.out), &terminal)?;
-    terminal.say(&show(&summary));
+    terminal.say(&show(&summary, &verb.out));
     terminal.say("");
 
     let model = Model::open(&verb.out)?;

@@ -71,7 +71,7 @@ pub(crate) fn run(verb: &Train, quiet: bool) -> Result<Outcome> {
             elias::train(&data, &config, &options, &terminal)?
         }
     };
-    terminal.say(&show(&summary));
+    terminal.say(&show(&summary, &options.out));
     Ok(Outcome::Done)
 }
 
@@ -134,8 +134,8 @@ fn in_words(value: &Value) -> String {
     }
 }
 
-/// What every stage took, and what came out.
-pub(crate) fn show(summary: &Summary) -> String {
+/// What every stage took, and what came out in the folder `out`.
+pub(crate) fn show(summary: &Summary, out: &Path) -> String {
     let columns = [("stage", Align::Left), ("seconds", Align::Right), ("peak memory", Align::Right)];
     let mut table = Table::new(&columns);
     for stage in &summary.stages {
@@ -143,8 +143,12 @@ pub(crate) fn show(summary: &Summary) -> String {
         table.row([name, format!("{:.2}", stage.seconds), memory::show(stage.peak_memory)]);
     }
     let mut text = table.render();
-    let what = if summary.only_encoder { "encoder" } else { "model  " };
-    let _ = writeln!(text, "\n{what} {}", memory::show(summary.model_bytes));
+    let (what, bytes) = (summary.alone.unwrap_or("model"), memory::show(summary.model_bytes));
+    let _ = write!(text, "\n{what:<7} {bytes}");
+    if summary.alone.is_some() {
+        let _ = write!(text, " in {}", out.display());
+    }
+    text.push('\n');
     if let Some(report) = &summary.metrics {
         let _ = writeln!(text, "test    {}", precisions(report));
     }

@@ -66,8 +66,9 @@ pub struct Summary {
     pub model_bytes: u64,
     /// How good it is on the test rows.
     pub metrics: Option<Report>,
-    /// Whether it ended with the folder of an encoder, as XR-Transformer does when told to, and there is no model.
-    pub only_encoder: bool,
+    /// What it ended with if there is no model: the folder of an `encoder`, as XR-Transformer writes when told to, or the
+    /// matrix of `clusters` or `edges` of ELIAS.
+    pub alone: Option<&'static str>,
 }
 
 /// A trained model of any method.

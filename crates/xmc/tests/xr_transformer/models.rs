@@ -136,7 +136,7 @@ fn the_encoder_alone_is_published_and_replaces_only_its_like() {
     let world = World::new();
     let sets = ["only_encoder=true", "training.epochs=1", "pooling=pooler"];
     let summary = world.train("encoder-alone", &sets, &options(), &Silent).unwrap();
-    assert!(summary.only_encoder && summary.metrics.is_none() && summary.model_bytes > 0);
+    assert!(summary.alone == Some("encoder") && summary.metrics.is_none() && summary.model_bytes > 0);
     let out = world.out("encoder-alone");
     assert!(!Model::is_at(&out) && out.join("config.json").is_file() && out.join("tokenizer.json").is_file());
     assert_eq!(stored_pooling(&out).unwrap(), Some(xmc::nn::Pooling::Pooler));

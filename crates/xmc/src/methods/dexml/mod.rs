@@ -89,7 +89,7 @@ pub fn train(
         take(&vectors, &dir.join(LABEL_EMBEDDINGS))?;
         take(&trained.join(CURVES), &dir.join(CURVES))
     })?;
-    Ok(Summary { stages: run.succeed()?, model_bytes: manifest.bytes(), metrics, only_encoder: false })
+    Ok(Summary { stages: run.succeed()?, model_bytes: manifest.bytes(), metrics, alone: None })
 }
 
 /// What must not change between the two halves of an interrupted run: what the encoder holds but not where it lies,

@@ -36,19 +36,18 @@ pub(super) struct Clusters {
 
 /// Rows z `[L, d + f]` of labels from words `[n, f]` and embeddings `[n, d]` of the training rows, and their labels
 /// `y [n, L]`.
-pub(super) fn centroids(words: &Features, embeddings: Option<Dense>, y: &Csr) -> Result<Features> {
+pub(super) fn centroids(words: &Features, embeddings: Option<&Dense>, y: &Csr) -> Result<Features> {
     let x = match embeddings {
-        Some(embeddings) => words.beside(unit_rows(embeddings)?)?,
+        Some(x) => words.beside(unit_rows(x)?)?,
         None => words.clone(),
     };
     Ok(label_features::centroids(&x, y)?)
 }
 
 /// Every row divided by its norm; zero rows stay zero.
-pub(super) fn unit_rows(x: Dense) -> Result<Dense> {
+pub(super) fn unit_rows(x: &Dense) -> Result<Dense> {
     let (rows, cols) = (x.rows(), x.cols());
     let mut values = x.values().to_vec();
-    drop(x);
     for row in values.chunks_mut(cols.max(1)) {
         let norm = row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
         if norm > 0.0 {
@@ -198,7 +197,7 @@ mod tests {
         for (l, expected) in golden.centroids_bow.iter().enumerate() {
             close(&row(&z, l, expected.len()), expected);
         }
-        let z = centroids(&x, Some(dense(&golden.dense)), &y).unwrap();
+        let z = centroids(&x, Some(&dense(&golden.dense)), &y).unwrap();
         for (l, expected) in golden.centroids_dense_bow.iter().enumerate() {
             let d = golden.dense[0].len();
             close(z.dense_row(l), &expected[..d]);

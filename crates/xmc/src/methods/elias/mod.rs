@@ -38,6 +38,7 @@ mod write;
 
 use std::path::{Path, PathBuf};
 
+use xmc_data::Csr;
 use xmc_data::dataset::Dataset;
 use xmc_linear::Features;
 use xmc_nn::tokens::Tokens;
@@ -111,7 +112,12 @@ pub fn train(
 
     // Labels into clusters by the words of their texts.
     let (vectorizer, words) = inputs::words(&mut run, data, config)?;
-    let words = Features::from(words);
+    let mut words = Features::from(words);
+    let forget = |words: &mut Features, later: &[Stage]| {
+        if !later.iter().any(|&stage| config.does(stage)) {
+            *words = Features::from(Csr::empty(data.train.rows(), 0));
+        }
+    };
     let mut clusters = given.clusters;
     if config.does(Stage::Cluster) {
         clusters = Some(run.stage("cluster", || {
@@ -119,6 +125,7 @@ pub fn train(
             Clusters::grow(&z, &config.cluster, options.seed)
         })?);
     }
+    forget(&mut words, &[Stage::Recluster, Stage::Ranker]);
     let Some(start) = start else { return write::matrix(run, "cluster", CLUSTERS, &options.out) };
 
     // Texts to token ids, once; and to embeddings, if the encoder does not learn.
@@ -148,6 +155,7 @@ pub fn train(
     if config.does(Stage::Recluster) {
         clusters = Some(run.stage("recluster", || work.recluster(&words, last.as_deref()))?);
         kept = None;
+        forget(&mut words, &[Stage::Ranker]);
     }
     if end == End::Clusters {
         return write::matrix(run, "recluster", CLUSTERS, &options.out);
@@ -229,7 +237,7 @@ fn publish(
     let metrics = measure(&model, data, options)?;
     let finished = Finished { data, identity, features, metrics: metrics.as_ref(), out: &options.out };
     let manifest = finish(&run, &finished, |dir| fill(&parts, dir))?;
-    Ok(Summary { stages: run.succeed()?, model_bytes: manifest.bytes(), metrics, only_encoder: false })
+    Ok(Summary { stages: run.succeed()?, model_bytes: manifest.bytes(), metrics, alone: None })
 }
 
 /// What must not change between the two halves of an interrupted run: what the encoder holds but not where it lies,

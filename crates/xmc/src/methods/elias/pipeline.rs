@@ -1,5 +1,6 @@
 //! The stages of a run, each from what the ones before it left.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use xmc_data::dataset::Dataset;
@@ -59,16 +60,16 @@ impl Pipeline<'_> {
     }
 
     /// Embeddings `[n, d]` of the training rows by that encoder.
-    pub(super) fn embeddings(&self, last: Option<&Path>) -> Result<Dense> {
+    pub(super) fn embeddings(&self, last: Option<&Path>) -> Result<Cow<'_, Dense>> {
         match self.frozen {
-            Some(x) => Ok(x.clone()),
-            None => Ok(Embedding::of(self.tokens, &self.open(last)?, self.events)?.0),
+            Some(x) => Ok(Cow::Borrowed(x)),
+            None => Ok(Cow::Owned(Embedding::of(self.tokens, &self.open(last)?, self.events)?.0)),
         }
     }
 
     /// Groups labels by words and, after the training in the folder `last`, by embeddings too.
     pub(super) fn recluster(&self, words: &Features, last: Option<&Path>) -> Result<Clusters> {
-        let z = clusters::centroids(words, Some(self.embeddings(last)?), self.learned)?;
+        let z = clusters::centroids(words, Some(&*self.embeddings(last)?), self.learned)?;
         Clusters::grow(&z, &self.config.cluster, self.options.seed)
     }
 
@@ -151,15 +152,18 @@ impl Pipeline<'_> {
     /// The re-ranker for what `model` finds, from words `[n, f]` and the embeddings of the training in the folder `last`.
     pub(super) fn ranker(&self, model: &Elias, words: &Features, last: &Path) -> Result<Ranker> {
         let (config, y) = (&self.config.ranker, &self.data.train.y);
+        let progress = |done, total| self.events.progress(done, total);
         let embeddings = self.embeddings(Some(last))?;
         let (rows, cols) = (embeddings.rows(), embeddings.cols());
-        let x = Tensor::from_host(rows, cols, embeddings.values().to_vec(), self.options.device)?;
-        let options = PredictOptions::top(config.top_k);
-        let found = found_matrix(&model.predict_embeddings(&x, &options)?, y.cols())?;
-        drop(x);
-        let embeddings = clusters::unit_rows(embeddings)?;
+        let found = found_matrix(&self.found(model, &embeddings)?, y.cols())?;
+        let unit = clusters::unit_rows(&embeddings)?;
+        drop(embeddings);
+        if self.validation.is_empty() {
+            let examples = Examples { x: &words.beside(unit)?, y, found: &found };
+            return Ranker::train(examples, config, self.options.seed, &progress);
+        }
         let part = |rows: &[u32]| -> Result<(Features, Csr, Csr)> {
-            let values: Vec<f32> = rows.iter().flat_map(|&i| embeddings.row(i as usize)).copied().collect();
+            let values: Vec<f32> = rows.iter().flat_map(|&i| unit.row(i as usize)).copied().collect();
             let dense = Dense::new(rows.len(), cols, values)?;
             let x = Features::new(words.sparse().select_rows(rows), Some(dense))?;
             Ok((x, y.select_rows(rows), found.select_rows(rows)))
@@ -168,7 +172,6 @@ impl Pipeline<'_> {
             (0..rows as u32).filter(|row| self.validation.binary_search(row).is_err()).collect();
         let (x, y, found) = part(&training)?;
         let examples = Examples { x: &x, y: &y, found: &found };
-        let progress = |done, total| self.events.progress(done, total);
         let ranker = Ranker::train(examples, config, self.options.seed, &progress)?;
         if !config.calibrate {
             return Ok(ranker);
@@ -176,6 +179,20 @@ impl Pipeline<'_> {
         let trained = y.clone();
         let (x, y, found) = part(self.validation)?;
         Ok(ranker.calibrated(Examples { x: &x, y: &y, found: &found }, &trained))
+    }
+
+    /// The best labels for each of the embeddings, a block after the other.
+    fn found(&self, model: &Elias, embeddings: &Dense) -> Result<TopK> {
+        let options = PredictOptions::top(self.config.ranker.top_k);
+        let (cols, mut top) = (embeddings.cols(), TopK::new());
+        for block in embeddings.values().chunks(ROWS_AT_ONCE * cols.max(1)) {
+            let x = Tensor::from_host(block.len() / cols, cols, block.to_vec(), self.options.device)?;
+            let found = model.predict_embeddings(&x, &options)?;
+            for i in 0..found.rows() {
+                top.push_ranked(found.row(i));
+            }
+        }
+        Ok(top)
     }
 }
 

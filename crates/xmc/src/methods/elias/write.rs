@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::clusters::CLUSTERS as CLUSTERS_ALONE;
 use super::config::{EliasConfig, Head};
 use super::edges::Edges;
 use super::model::{CLUSTERS, EDGES};
@@ -87,5 +88,6 @@ pub(super) fn matrix(run: Run, stage: &str, name: &str, out: &Path) -> Result<Su
     let model_bytes = path.metadata().map_err(Error::io(&path))?.len();
     refuse_foreign(out, name)?;
     replace(&dir, out, &run.stage_dir("old"))?;
-    Ok(Summary { stages: run.succeed()?, model_bytes, metrics: None, only_encoder: false })
+    let alone = Some(if name == CLUSTERS_ALONE { "clusters" } else { "edges" });
+    Ok(Summary { stages: run.succeed()?, model_bytes, metrics: None, alone })
 }

@@ -74,7 +74,7 @@ pub fn train(
     let (identity, out) = (&identity, options.out.as_path());
     let finished = Finished { data, identity, features, metrics: metrics.as_ref(), out };
     let manifest = finish(&run, &finished, |dir| parts(&run, model.reads_texts(), config.trees, dir))?;
-    Ok(Summary { stages: run.succeed()?, model_bytes: manifest.bytes(), metrics, only_encoder: false })
+    Ok(Summary { stages: run.succeed()?, model_bytes: manifest.bytes(), metrics, alone: None })
 }
 
 /// What must not change between the two halves of an interrupted run.

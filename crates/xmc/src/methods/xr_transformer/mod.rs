@@ -165,7 +165,7 @@ impl Trained<'_> {
         let out = options.out.as_path();
         let finished = Finished { data, identity, features, metrics: metrics.as_ref(), out };
         let manifest = write::model(&run, &finished, (encoder, start), config, reads_words)?;
-        Ok(Summary { stages: run.succeed()?, model_bytes: manifest.bytes(), metrics, only_encoder: false })
+        Ok(Summary { stages: run.succeed()?, model_bytes: manifest.bytes(), metrics, alone: None })
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) fn encoder(
     described(encoder, start, config, &dir)?;
     let model_bytes = bytes(&dir)?;
     publish(&dir, out, &run.stage_dir("old"))?;
-    Ok(Summary { stages: run.succeed()?, model_bytes, metrics: None, only_encoder: true })
+    Ok(Summary { stages: run.succeed()?, model_bytes, metrics: None, alone: Some("encoder") })
 }
 
 /// Takes the files of an encoder to the new folder `dir`, and says there how it is used.

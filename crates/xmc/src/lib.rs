@@ -6,6 +6,7 @@
 //! * [`config`] is how a user tells a method what to do;
 //! * [`encoder`] makes embeddings of texts;
 //! * [`index`] finds the labels whose embeddings fit a query best;
+//! * [`sampling`] finds the few labels and pairs that are enough to learn from;
 //! * [`run`] cuts long work into stages that survive a crash; [`events`] says how far it is;
 //! * [`memory`] counts bytes;
 //! * [`data`] (datasets, text features, metrics) and [`linear`] (trees and rankers) and [`nn`]
@@ -23,7 +24,9 @@ pub mod memory;
 pub mod methods;
 pub mod model;
 mod pairing;
+mod random;
 pub mod run;
+pub mod sampling;
 
 pub use xmc_data as data;
 pub use xmc_linear as linear;

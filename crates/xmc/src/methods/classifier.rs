@@ -15,8 +15,8 @@ use xmc_nn::checkpoint;
 use xmc_nn::optim::{AdamWConfig, RowAdamW};
 use xmc_nn::{Device, Tensor};
 
-use super::random::{Draws, Purpose};
 use crate::error::{Error, Result};
+use crate::random::{Draws, Purpose};
 
 /// Name of the weights in their file.
 const WEIGHTS: &str = "head";

@@ -6,7 +6,6 @@ mod checkpoints;
 mod classifier;
 pub mod dexml;
 pub mod elias;
-mod random;
 mod speed;
 mod start;
 mod text_stages;

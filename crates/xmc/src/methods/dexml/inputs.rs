@@ -15,8 +15,8 @@ use super::model::tower_config;
 use crate::encoder::{check_vocabulary, require_folder};
 use crate::error::{Error, Result};
 use crate::events::Events;
-use crate::methods::random::{Draws, Purpose};
 use crate::model::encoder_folder;
+use crate::random::{Draws, Purpose};
 use crate::run::Artifact;
 
 /// Token ids of training texts and of label names.

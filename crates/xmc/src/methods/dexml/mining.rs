@@ -11,7 +11,7 @@ use xmc_nn::checkpoint;
 use super::scoring::Scorer;
 use crate::error::{Error, Result};
 use crate::index::{Filter, search};
-use crate::methods::random::{Draws, Purpose};
+use crate::random::{Draws, Purpose};
 
 /// Rows embedded and searched together: bounds the memory for their embeddings.
 const ROWS: usize = 8192;

@@ -17,7 +17,7 @@ use xmc_nn::loss::Targets;
 
 use super::config::{DexmlConfig, Negatives, PoolBy};
 use super::mining::Shortlist;
-use crate::methods::random::{Draws, Purpose};
+use crate::random::{Draws, Purpose};
 
 /// Labels of a step.
 #[derive(Clone, Debug, PartialEq)]

@@ -33,8 +33,8 @@ use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::methods::TrainOptions;
 use crate::methods::checkpoints::Checkpoints;
-use crate::methods::random::{Draws, Purpose};
 use crate::methods::speed::Speed;
+use crate::random::{Draws, Purpose};
 
 /// What a training works on.
 #[derive(Clone, Copy)]

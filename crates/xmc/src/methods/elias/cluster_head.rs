@@ -12,7 +12,7 @@ use xmc_nn::optim::{AdamWConfig, RowAdamW};
 
 use super::beam;
 use crate::error::{Error, Result};
-use crate::methods::random::{Draws, Purpose};
+use crate::random::{Draws, Purpose};
 
 /// Rows whose best clusters are looked for at a time.
 pub(super) const ROWS_AT_ONCE: usize = 1024;

@@ -17,7 +17,7 @@ use xmc_nn::ops::softmax::log_sum_exp;
 pub use super::merge::PAD;
 use super::merge::Sorted;
 use crate::error::{Error, Result};
-use crate::methods::random::{Draws, Purpose};
+use crate::random::{Draws, Purpose};
 
 /// Clusters of a task.
 const TASK: usize = 16;

@@ -14,11 +14,11 @@ use super::earlier::Model;
 use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::fingerprint::Fingerprint;
-use crate::methods::random::{Draws, Purpose};
 use crate::methods::start::Start;
 use crate::methods::xr_linear::inputs::features;
 use crate::methods::xr_linear::{FeatureSource, XrLinearConfig};
 use crate::model::manifest::{self, Manifest};
+use crate::random::{Draws, Purpose};
 use crate::run::Run;
 
 /// What a run ends with.

@@ -30,8 +30,8 @@ use super::stages::Trained;
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::methods::checkpoints::Checkpoints;
-use crate::methods::random::{Draws, Purpose};
 use crate::methods::speed::Speed;
+use crate::random::{Draws, Purpose};
 
 /// Labels that are looked at when training is measured, for recall among so many.
 const DEEPEST: usize = 10;

@@ -17,7 +17,7 @@ use xmc_linear::negatives::{NegativeSampling, union};
 use xmc_nn::loss::Active;
 
 use crate::error::Error;
-use crate::methods::random::{Draws, Purpose};
+use crate::random::{Draws, Purpose};
 
 /// M_t `[n, L_{t-1}]` of a level below the first: `above` are the positives of the level above, `shortlist` what it found.
 pub(super) fn matching<'a>(

@@ -18,7 +18,7 @@ use xmc_linear::level::{LevelConfig, LevelInput, LevelModel};
 use super::config::Bootstrap;
 use super::training::LevelTask;
 use crate::error::{Error, Result};
-use crate::methods::random::{Draws, Purpose};
+use crate::random::{Draws, Purpose};
 
 /// Deviation of weights that begin with nothing.
 const DEVIATION: f32 = 0.02;

@@ -6,8 +6,8 @@ use xmc_linear::negatives::NegativeSampling;
 
 use super::config::{Bootstrap, Matching, XrTransformerConfig};
 use crate::error::Result;
-use crate::methods::random::{Draws, Purpose};
 use crate::methods::xr_linear::within;
+use crate::random::{Draws, Purpose};
 
 /// A level that trains the encoder.
 #[derive(Clone, Debug, PartialEq)]

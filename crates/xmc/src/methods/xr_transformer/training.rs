@@ -28,8 +28,8 @@ use crate::error::{Error, Result};
 use crate::methods::checkpoints::Checkpoints;
 use crate::methods::classifier::save_weights;
 use crate::methods::dexml::ENCODER;
-use crate::methods::random::{Draws, Purpose};
 use crate::methods::speed::Speed;
+use crate::random::{Draws, Purpose};
 use crate::run::Artifact;
 
 /// What a level is trained from.

@@ -2,9 +2,9 @@ use super::super::toy::{World, all, config};
 use super::super::training::{LevelTask, Training};
 use super::*;
 use crate::events::Silent;
-use crate::methods::random::{Draws, Purpose};
 use crate::methods::xr_transformer::config::XrTransformerConfig;
 use crate::methods::xr_transformer::plan::plan;
+use crate::random::{Draws, Purpose};
 
 const LOSSES: [HeadLoss; 5] = [
     HeadLoss::SquaredHinge,

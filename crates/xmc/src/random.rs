@@ -5,7 +5,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// What is drawn; draws for different purposes do not depend on each other.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Purpose {
+pub(crate) enum Purpose {
     /// Rows that validate.
     Split,
     /// The order of rows in an epoch.
@@ -24,49 +24,59 @@ pub(super) enum Purpose {
     Clusters,
     /// First weights of the edges of a cluster.
     Edges,
+    /// Directions that label features are projected on.
+    Directions,
+    /// Hash functions of words.
+    Words,
+    /// Which labels of a bucket are sampled first.
+    Within,
+    /// Which buckets give one label more.
+    Buckets,
+    /// Positives of a row that are kept.
+    Positives,
 }
 
 /// A sequence of draws.
-pub(super) struct Draws {
+pub(crate) struct Draws {
     seed: u64,
     counters: [u64; 3],
 }
 
 impl Draws {
     /// The sequence for `purpose` at `place`.
-    pub(super) fn new(seed: u64, purpose: Purpose, place: u64) -> Self {
+    pub(crate) fn new(seed: u64, purpose: Purpose, place: u64) -> Self {
         Draws { seed, counters: [purpose as u64, place, 0] }
     }
 
     /// Any 64 bits.
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.counters[2] += 1;
         xxh3_64_with_seed(bytemuck::cast_slice(&self.counters), self.seed)
     }
 
     /// A whole number below `n`, all alike; 0 if `n` is 0.
-    pub(super) fn below(&mut self, n: u64) -> u64 {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(n)) >> 64) as u64
     }
 
     /// A number from 0 to less than 1.
-    pub(super) fn unit(&mut self) -> f32 {
+    pub(crate) fn unit(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1u64 << 24) as f32
     }
 
     /// A number from -1 to 1.
-    pub(super) fn symmetric(&mut self) -> f32 {
+    pub(crate) fn symmetric(&mut self) -> f32 {
         ((self.next() >> 40) as f32 / (1u64 << 23) as f32) - 1.0
     }
 
     /// A standard normal number, by Box and Muller.
-    pub(super) fn normal(&mut self) -> f32 {
+    pub(crate) fn normal(&mut self) -> f32 {
         let (u, v) = (1.0 - self.unit(), self.unit());
         (-2.0 * u.ln()).sqrt() * (std::f32::consts::TAU * v).cos()
     }
 
     /// Puts `items` into random order.
-    pub(super) fn shuffle<T>(&mut self, items: &mut [T]) {
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {
             items.swap(i, self.below(i as u64 + 1) as usize);
         }
@@ -75,7 +85,7 @@ impl Draws {
     /// `count` different numbers below `n`, rising; all of them if there are no more.
     ///
     /// Floyd's algorithm: the j-th of the last `count` numbers enters, or a random one up to it.
-    pub(super) fn distinct(&mut self, count: usize, n: usize) -> Vec<u32> {
+    pub(crate) fn distinct(&mut self, count: usize, n: usize) -> Vec<u32> {
         let mut chosen = std::collections::BTreeSet::new();
         for j in n.saturating_sub(count)..n {
             let candidate = self.below(j as u64 + 1) as u32;

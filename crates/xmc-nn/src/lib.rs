@@ -8,6 +8,7 @@
 //! * [`ops`]: the kernels, chosen by instruction set at run time;
 //! * [`optim`]: optimisers, schedules, clipping, averages;
 //! * [`params`]: all parameters of a model in one run of floats;
+//! * [`quant`]: frozen weights in few bits;
 //! * [`table`]: classifiers of labels of which a step touches few;
 //! * [`tensor`] and [`device`]: where numbers live;
 //! * [`tokens`]: texts as token ids, in memory or mapped;
@@ -15,6 +16,7 @@
 //! * [`transformer`]: the layers.
 
 pub mod batch;
+mod buffers;
 pub mod checkpoint;
 pub mod device;
 pub mod dropout;
@@ -25,6 +27,7 @@ pub mod ops;
 pub mod optim;
 pub mod params;
 pub mod pool;
+pub mod quant;
 pub mod table;
 pub mod tensor;
 pub mod tokens;

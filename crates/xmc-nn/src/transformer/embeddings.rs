@@ -3,7 +3,8 @@
 use rayon::prelude::*;
 
 use super::chunks::Chunk;
-use super::pass::{Pass, sized};
+use super::pass::Pass;
+use crate::buffers::sized;
 use crate::dropout::{Dropout, Site};
 use crate::ops::norm::layer_norm_backward;
 use crate::ops::reduce::{add_bias, axpy, column_sums};

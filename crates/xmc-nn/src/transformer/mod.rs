@@ -36,6 +36,7 @@ use rayon::prelude::*;
 pub use config::{Config, DropoutRates, Family};
 
 use crate::batch::Batch;
+use crate::buffers::{Pool, sized};
 use crate::dropout::DropoutKey;
 use crate::error::{Error, Result};
 use crate::ops::matmul::Precision;
@@ -44,7 +45,7 @@ use chunks::Chunk;
 use embeddings::{EmbeddingGradients, EmbeddingTape};
 use gradients::{LayerGradients, Operands};
 use layer::{Layer, LayerTape, Scratch};
-use pass::{Pass, Pool, sized};
+use pass::Pass;
 use places::Places;
 use relative::DistanceBias;
 use weights::{Direction, LayerWeights};

@@ -54,21 +54,24 @@ pub(super) fn ask() -> bool {
 /// C = A B over operands in tiles.
 ///
 /// # Safety
-/// The processor has AMX and [`ask`] was granted; `a` and `b` hold `steps` tiles of each plane for all lines.
-pub(super) unsafe fn product(a: &[Line], b: &[Line], planes: usize, steps: usize, target: Target<'_>) {
+/// The processor has AMX and [`ask`] was granted; `a` and `b` hold `steps` tiles of each plane for all lines; the target
+/// is as [`Walk::run`] wants it.
+pub(super) unsafe fn product(a: &[Line], b: &[Line], planes: usize, steps: usize, target: &Target) {
     // 24 KiB of B stay in the first cache.
     let row_bytes = steps * planes * size_of::<Line>();
     let walk = Walk { block: [32, 32], piece: [16, 16], steps, pass: 12 / planes, row_bytes };
     let panel = steps * planes * TILE_BYTES;
     // SAFETY: the configuration is valid; tiles are released below.
     unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const CONFIG, options(nostack, readonly)) };
-    walk.run(target, |block| {
+    let kernel = |block: &Block| {
         let skip = block.steps.start * planes * TILE_BYTES;
         let a = a.as_ptr().cast::<u8>().wrapping_add(block.at[0] / 16 * panel + skip);
         let b = b.as_ptr().cast::<u8>().wrapping_add(block.at[1] / 16 * panel + skip);
         // SAFETY: tiles of the block's pieces lie at these places, and C has room for them.
         unsafe { sums(planes, block, a, b, panel) };
-    });
+    };
+    // SAFETY: the caller's promise.
+    unsafe { walk.run(target, kernel) };
     // SAFETY: nothing is left in tiles.
     unsafe { asm!("tilerelease", options(nostack, nomem)) };
 }

@@ -39,22 +39,22 @@ pub(super) struct Block {
     pub(super) load: bool,
 }
 
-/// Rows of the result: `c` is row `rows.start`.
-pub(super) struct Target<'a> {
+/// Rows of the result: `c` is row `rows.start`. It is a pointer because threads may share rows, not elements.
+pub(super) struct Target {
     pub(super) rows: Range<usize>,
     pub(super) cols: usize,
-    pub(super) c: &'a mut [f32],
+    pub(super) c: *mut f32,
     pub(super) stride: usize,
     pub(super) add: bool,
 }
 
 impl Walk {
     /// Calls `kernel` for every block of every pass.
-    #[inline(always)]
-    pub(super) fn run(&self, mut target: Target<'_>, mut kernel: impl FnMut(&Block)) {
-        let Target { rows, cols, .. } = &target;
-        let (rows, cols) = (rows.clone(), *cols);
-        assert!(rows.is_empty() || target.c.len() >= (rows.len() - 1) * target.stride + cols);
+    ///
+    /// # Safety
+    /// `c` is valid for `cols` values in each of the rows, `stride` apart, and nobody else uses them meanwhile.
+    pub(super) unsafe fn run(&self, target: &Target, mut kernel: impl FnMut(&Block)) {
+        let (rows, cols) = (target.rows.clone(), target.cols);
         let first = rows.start / self.block[0] * self.block[0];
         // What is walked through again and again is kept near: the rows of A, or those of C if they are shorter.
         let c_bytes = cols * size_of::<f32>();
@@ -65,13 +65,13 @@ impl Walk {
             if self.row_bytes <= c_bytes {
                 for j in (0..cols).step_by(self.block[1]) {
                     for start in (0..self.steps).step_by(self.pass) {
-                        self.column(&mut target, chunk.clone(), j, start, &mut kernel);
+                        self.column(target, chunk.clone(), j, start, &mut kernel);
                     }
                 }
             } else {
                 for start in (0..self.steps).step_by(self.pass) {
                     for j in (0..cols).step_by(self.block[1]) {
-                        self.column(&mut target, chunk.clone(), j, start, &mut kernel);
+                        self.column(target, chunk.clone(), j, start, &mut kernel);
                     }
                 }
             }
@@ -82,7 +82,7 @@ impl Walk {
     #[inline(always)]
     fn column(
         &self,
-        target: &mut Target<'_>,
+        target: &Target,
         rows: Range<usize>,
         j: usize,
         start: usize,
@@ -94,40 +94,36 @@ impl Walk {
             let high = [rows.end.min(i + self.block[0]) - i, target.cols.min(j + self.block[1]) - j];
             let pieces = [high[0].div_ceil(self.piece[0]), high[1].div_ceil(self.piece[1])];
             let steps = start..self.steps.min(start + self.pass);
-            let c = &mut target.c[(i + low - target.rows.start) * stride + j..];
-            let block = Block { at: [i, j], pieces, steps, c: c.as_mut_ptr(), stride, load };
+            let c = target.c.wrapping_add((i + low - target.rows.start) * stride + j);
+            let block = Block { at: [i, j], pieces, steps, c, stride, load };
             if low == 0 && (0..2).all(|d| pieces[d] * self.piece[d] == high[d]) {
                 kernel(&block);
             } else {
-                self.ragged(block, c, low..high[0], high[1], kernel);
+                self.ragged(block, low..high[0], high[1], kernel);
             }
         }
     }
 
     /// A block of which C has only some rows and columns: by way of a buffer.
     #[inline(always)]
-    fn ragged(
-        &self,
-        block: Block,
-        c: &mut [f32],
-        rows: Range<usize>,
-        cols: usize,
-        kernel: &mut impl FnMut(&Block),
-    ) {
+    fn ragged(&self, block: Block, rows: Range<usize>, cols: usize, kernel: &mut impl FnMut(&Block)) {
         #[repr(align(64))]
         struct Buffer([f32; LARGEST]);
         let mut buffer = Buffer([0.0; LARGEST]);
         let width = self.block[1];
+        let (c, stride) = (block.c, block.stride);
+        // SAFETY: the promise of `run`; only what is there of the block is touched.
+        let row = |i: usize| unsafe {
+            std::slice::from_raw_parts_mut(c.wrapping_add((i - rows.start) * stride), cols)
+        };
         if block.load {
             for i in rows.clone() {
-                let row = &c[(i - rows.start) * block.stride..][..cols];
-                buffer.0[i * width..][..cols].copy_from_slice(row);
+                buffer.0[i * width..][..cols].copy_from_slice(row(i));
             }
         }
         kernel(&Block { c: buffer.0.as_mut_ptr(), stride: width, ..block });
         for i in rows.clone() {
-            let row = &mut c[(i - rows.start) * block.stride..][..cols];
-            row.copy_from_slice(&buffer.0[i * width..][..cols]);
+            row(i).copy_from_slice(&buffer.0[i * width..][..cols]);
         }
     }
 }

@@ -119,6 +119,11 @@ impl Lhs {
         }
     }
 
+    /// The kernel that it is laid out for.
+    pub(crate) fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+
     /// Number of rows m.
     pub fn rows(&self) -> usize {
         self.m
@@ -162,6 +167,11 @@ impl Rhs {
         }
     }
 
+    /// The kernel that it is laid out for.
+    pub(crate) fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+
     /// Number of rows k, over which products sum.
     pub fn depth(&self) -> usize {
         self.k
@@ -179,21 +189,37 @@ impl Rhs {
 /// # Panics
 /// If shapes or kernels do not fit.
 pub fn product(a: &Lhs, b: &Rhs, rows: Range<usize>, c: &mut [f32], stride: usize, add: bool) {
+    assert!(stride >= b.n && (rows.is_empty() || c.len() >= (rows.len() - 1) * stride + b.n));
+    // SAFETY: all rows lie inside C, which is borrowed.
+    unsafe { product_at(a, b, rows, c.as_mut_ptr(), stride, add) };
+}
+
+/// [`product`] where other threads write other columns of the same rows.
+///
+/// # Panics
+/// If shapes or kernels do not fit.
+///
+/// # Safety
+/// `c` is valid for n values in each of the rows, `stride` apart, and nobody else uses them meanwhile.
+pub(crate) unsafe fn product_at(a: &Lhs, b: &Rhs, rows: Range<usize>, c: *mut f32, stride: usize, add: bool) {
     assert_eq!((a.k, a.kernel), (b.k, b.kernel));
-    assert!(rows.end <= a.m && stride >= b.n);
-    if a.k == 0 && !add {
-        for row in c.chunks_mut(stride.max(1)).take(rows.len()) {
-            row[..b.n].fill(0.0);
-        }
-    }
-    if a.k == 0 || b.n == 0 || rows.is_empty() {
+    assert!(rows.end <= a.m);
+    if b.n == 0 || rows.is_empty() {
         return;
     }
-    let target = Target { rows, cols: b.n, c, stride, add };
+    if a.k == 0 {
+        for i in 0..if add { 0 } else { rows.len() } {
+            // SAFETY: the caller's promise.
+            unsafe { std::slice::from_raw_parts_mut(c.add(i * stride), b.n) }.fill(0.0);
+        }
+        return;
+    }
+    let target = &Target { rows, cols: b.n, c, stride, add };
     let steps = a.k.div_ceil(TILE[1]);
     match a.kernel {
-        Kernel::Vector { .. } => vector::product(&a.data, &b.data, a.k, target),
-        // SAFETY: `with` has seen that the processor has the instructions; `fill` has laid out all tiles.
+        // SAFETY: the target is what the caller promises.
+        Kernel::Vector { .. } => unsafe { vector::product(&a.data, &b.data, a.k, target) },
+        // SAFETY: as above; `with` has seen that the processor has the instructions; `fill` has laid out all tiles.
         #[cfg(target_arch = "x86_64")]
         Kernel::Avx512Bf16 => unsafe { pairs::product(&a.data, &b.data, steps, target) },
         // SAFETY: as above.

@@ -11,12 +11,13 @@ use super::layout::Line;
 /// C = A B over operands in tiles of one plane.
 ///
 /// # Safety
-/// The processor has AVX-512 (f) and AVX512-BF16; `a` and `b` hold `steps` tiles for all lines.
+/// The processor has AVX-512 (f) and AVX512-BF16; `a` and `b` hold `steps` tiles for all lines; the target is as
+/// [`Walk::run`] wants it.
 #[target_feature(enable = "avx512f,avx512bf16")]
-pub(super) unsafe fn product(a: &[Line], b: &[Line], steps: usize, target: Target<'_>) {
+pub(super) unsafe fn product(a: &[Line], b: &[Line], steps: usize, target: &Target) {
     // 24 KiB of B stay in the first cache.
     let walk = Walk { block: [8, 32], piece: [8, 16], steps, pass: 12, row_bytes: steps * size_of::<Line>() };
-    walk.run(target, |block| {
+    let kernel = |block: &Block| {
         let [i, j] = block.at;
         let a = &a[i / 16 * steps * 16..][..steps * 16];
         let b0 = &b[j / 16 * steps * 16..][..steps * 16];
@@ -29,7 +30,9 @@ pub(super) unsafe fn product(a: &[Line], b: &[Line], steps: usize, target: Targe
                 sums::<1>(block, a, i % 16, [b0]);
             }
         }
-    });
+    };
+    // SAFETY: the caller's promise.
+    unsafe { walk.run(target, kernel) };
 }
 
 /// Eight rows (from `first` in their tiles) and C tiles of columns.

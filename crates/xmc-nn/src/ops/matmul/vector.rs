@@ -8,7 +8,10 @@ use crate::ops::simd::{Level, level};
 type Kernel = unsafe fn(&Block, &[f32], &[f32]);
 
 /// C = A B over operands in panels of depth `k`.
-pub(super) fn product(a: &[Line], b: &[Line], k: usize, target: Target<'_>) {
+///
+/// # Safety
+/// The target is as [`Walk::run`] wants it.
+pub(super) unsafe fn product(a: &[Line], b: &[Line], k: usize, target: &Target) {
     let kernel: Kernel = match level() {
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => avx512,
@@ -16,20 +19,25 @@ pub(super) fn product(a: &[Line], b: &[Line], k: usize, target: Target<'_>) {
         Level::Avx2 => avx2,
         _ => portable,
     };
-    run(a, b, k, target, kernel);
+    // SAFETY: the caller's promise.
+    unsafe { run(a, b, k, target, kernel) };
 }
 
-fn run(a: &[Line], b: &[Line], k: usize, target: Target<'_>, kernel: Kernel) {
+/// # Safety
+/// The target is as [`Walk::run`] wants it, and the processor can run the kernel.
+unsafe fn run(a: &[Line], b: &[Line], k: usize, target: &Target, kernel: Kernel) {
     let (a, b) = (bytemuck::cast_slice::<Line, f32>(a), bytemuck::cast_slice::<Line, f32>(b));
     // 32 KiB of B stay in the first cache.
     let walk = Walk { block: PANEL, piece: PANEL, steps: k, pass: 256, row_bytes: k * size_of::<f32>() };
-    walk.run(target, |block| {
+    let sums = |block: &Block| {
         let depth = block.steps.len();
         let a = &a[block.at[0] * k + block.steps.start * PANEL[0]..][..depth * PANEL[0]];
         let b = &b[block.at[1] * k + block.steps.start * PANEL[1]..][..depth * PANEL[1]];
         // SAFETY: the kernel was chosen by `level`; the block's C has room for a whole piece.
         unsafe { kernel(block, a, b) };
-    });
+    };
+    // SAFETY: the caller's promise.
+    unsafe { walk.run(target, sums) };
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -152,7 +160,9 @@ mod tests {
         for kernel in kernels {
             for add in [false, true] {
                 let mut c = vec![7.0; m * n];
-                run(&lhs, &rhs, k, Target { rows: 0..m, cols: n, c: &mut c, stride: n, add }, kernel);
+                let target = Target { rows: 0..m, cols: n, c: c.as_mut_ptr(), stride: n, add };
+                // SAFETY: C is [m, n], and kernels that are not there were left out.
+                unsafe { run(&lhs, &rhs, k, &target, kernel) };
                 for i in 0..m {
                     for j in 0..n {
                         // Whole numbers: every sum is exact.

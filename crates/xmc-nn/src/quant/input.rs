@@ -1,0 +1,135 @@
+//! How are activations made ready? Once for all matrices that read them.
+
+use super::format::CHUNK;
+use crate::ops::matmul::{Kernel, Lhs, Precision, View};
+
+/// Activations x `[t, cols]`, ready for products with [`super::QuantMatrix`]. Memory is reused from call to call.
+#[derive(Debug)]
+pub struct Input {
+    rows: usize,
+    cols: usize,
+    is_bytes: bool,
+    lhs: Lhs,
+    bytes: Bytes,
+}
+
+/// What an input is ready for.
+pub(super) enum Kind<'a> {
+    Dense(&'a Lhs),
+    Bytes(&'a Bytes),
+}
+
+/// Scales are laid out, and codes padded with zeros, to multiples of so many blocks: a register of AVX-512.
+pub(super) const GROUP: usize = 16;
+
+/// Rows as int8, every 32 values with a scale of their own, and as they were.
+#[derive(Debug, Default)]
+pub(super) struct Bytes {
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    /// `[rows, blocks, 32]`
+    pub(super) codes: Vec<i8>,
+    /// `[rows, blocks]`: value = scale code.
+    pub(super) scales: Vec<f32>,
+    /// `[rows, blocks]`: scale times the sum of the codes.
+    pub(super) sums: Vec<f32>,
+    /// `[rows, cols]`
+    pub(super) values: Vec<f32>,
+}
+
+impl Default for Input {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Input {
+    /// Without rows.
+    pub fn new() -> Self {
+        Input { rows: 0, cols: 0, is_bytes: false, lhs: Lhs::new(Precision::Bf16), bytes: Bytes::default() }
+    }
+
+    /// Makes `x [t, cols]` ready as a factor of the product kernels.
+    ///
+    /// # Panics
+    /// If `x` has another length.
+    pub fn dense(&mut self, x: &[f32], t: usize, cols: usize, precision: Precision) {
+        assert_eq!(x.len(), t * cols);
+        (self.rows, self.cols, self.is_bytes) = (t, cols, false);
+        if self.lhs.kernel() != Kernel::best(precision) {
+            self.lhs = Lhs::new(precision);
+        }
+        self.lhs.fill(View::new(x, t, cols));
+    }
+
+    /// Makes `x [t, cols]` ready as int8.
+    ///
+    /// # Panics
+    /// If `x` has another length.
+    pub fn bytes(&mut self, x: &[f32], t: usize, cols: usize) {
+        assert_eq!(x.len(), t * cols);
+        (self.rows, self.cols, self.is_bytes) = (t, cols, true);
+        self.bytes.fill(x, t, cols);
+    }
+
+    /// Number of tokens t.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Values of a token.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    pub(super) fn kind(&self) -> Kind<'_> {
+        if self.is_bytes { Kind::Bytes(&self.bytes) } else { Kind::Dense(&self.lhs) }
+    }
+}
+
+impl Bytes {
+    fn fill(&mut self, x: &[f32], rows: usize, cols: usize) {
+        (self.rows, self.cols) = (rows, cols);
+        let blocks = self.blocks();
+        self.values.clear();
+        self.values.extend_from_slice(x);
+        self.codes.resize(rows * blocks * CHUNK, 0);
+        self.scales.resize(rows * blocks, 0.0);
+        self.sums.resize(rows * blocks, 0.0);
+        for (i, x) in x.chunks_exact(cols.max(1)).enumerate() {
+            let (codes, scales) = (&mut self.codes[i * blocks * CHUNK..], &mut self.scales[i * blocks..]);
+            quantize(x, &mut codes[..blocks * CHUNK], &mut scales[..blocks], &mut self.sums[i * blocks..]);
+        }
+    }
+
+    /// Blocks of a row, with padding.
+    pub(super) fn blocks(&self) -> usize {
+        self.cols.div_ceil(CHUNK).next_multiple_of(GROUP)
+    }
+}
+
+crate::simd! {
+    fn quantize(x: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [f32]) {
+        for (b, codes) in codes.as_chunks_mut::<CHUNK>().0.iter_mut().enumerate() {
+            let mut block = [0.0; CHUNK];
+            let rest = x.get(b * CHUNK..).unwrap_or_default();
+            let len = rest.len().min(CHUNK);
+            block[..len].copy_from_slice(&rest[..len]);
+            // Magnitudes as integers: NaN is the largest, so that it is not lost.
+            let mut largest = 0;
+            for v in block {
+                largest = largest.max(v.to_bits() & 0x7fff_ffff);
+            }
+            let scale = f32::from_bits(largest) / 127.0;
+            let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+            let mut sum = 0;
+            for (code, v) in codes.iter_mut().zip(block) {
+                let rounded = (v * inverse).round_ties_even() as i32;
+                *code = rounded as i8;
+                sum += rounded;
+            }
+            scales[b] = scale;
+            sums[b] = scale * sum as f32;
+        }
+    }
+}

@@ -2,85 +2,159 @@
 //!
 //! A block of 32 weights is d q + m with codes q, a block of activations s p: their product is
 //! `d s sum q p + m s sum p`. The sums of four products each are kept apart, in eight lanes per block, and the blocks
-//! with even and odd numbers too: so the order of all additions is that of two registers of eight, whatever the
-//! processor has.
+//! with even and odd numbers too; what is added has a lane for each of sixteen blocks. So the order of all additions is
+//! that of registers of sixteen, whatever the processor has.
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::QuantMatrix;
 use super::decode::half_at;
+use super::dense::Shared;
 use super::format::{CHUNK, Format};
 use super::input::{Bytes, GROUP};
+#[cfg(target_arch = "x86_64")]
+use super::vnni;
 use crate::buffers::{Pool, sized};
 use crate::ops::reduce::dot;
 use crate::ops::simd::fma;
 
-/// Outputs of a task.
-const STRIP: usize = 64;
+/// Bytes of weights that one task reads: waking a thread costs as long as reading about half of them.
+const TASK: usize = 64 * 1024;
 
-/// Buffers for rows and results.
-static BUFFERS: Pool<[Vec<f32>; 2]> = Pool::new();
+/// Outputs of a task are multiples of this: no two tasks write to the same line of the cache.
+const OUTPUTS: usize = 16;
 
+/// `y = x W^T` by all threads.
 pub(super) fn multiply(w: &QuantMatrix, x: &Bytes, y: &mut [f32], add: bool) {
-    let mut all = BUFFERS.take(Default::default);
-    let columns = sized(&mut all[1], x.rows * w.rows);
-    // Columns first, so that a task writes what lies together.
-    columns.par_chunks_mut(STRIP * x.rows.max(1)).enumerate().for_each(|(strip, out)| {
-        let mut buffers = BUFFERS.take(Default::default);
-        for (i, out) in (strip * STRIP..).zip(out.chunks_exact_mut(x.rows.max(1))) {
-            output(w, i, x, out, &mut buffers[0]);
-        }
-        BUFFERS.give(buffers);
+    let row = (w.bytes() / w.rows.max(1)).max(1);
+    let strip = (TASK / row).next_multiple_of(OUTPUTS).max(OUTPUTS);
+    assert_eq!(y.len(), x.rows * w.rows);
+    let y = &Shared(y.as_mut_ptr());
+    (0..w.rows.div_ceil(strip)).into_par_iter().for_each(|task| {
+        let outputs = task * strip..w.rows.min((task + 1) * strip);
+        // SAFETY: y is [t, rows], and no other task has these outputs.
+        unsafe { part(w, x, outputs.clone(), y.0.add(outputs.start), w.rows, add) };
     });
-    for (i, out) in columns.chunks_exact(x.rows.max(1)).enumerate() {
-        for (t, &value) in out.iter().enumerate() {
-            let y = &mut y[t * w.rows + i];
-            *y = if add { *y + value } else { value };
-        }
-    }
-    BUFFERS.give(all);
 }
 
-/// Output `i` of all tokens.
-fn output(w: &QuantMatrix, i: usize, x: &Bytes, out: &mut [f32], buffer: &mut Vec<f32>) {
+/// The products with some rows of W by one thread: that of token t and the i-th of them at `y + t stride + i`.
+///
+/// # Safety
+/// So much of y is there, and nobody else uses these elements meanwhile.
+pub(super) unsafe fn part(
+    w: &QuantMatrix,
+    x: &Bytes,
+    outputs: Range<usize>,
+    y: *mut f32,
+    stride: usize,
+    add: bool,
+) {
+    static BUFFERS: Pool<Vec<f32>> = Pool::new();
+    assert!(outputs.end <= w.rows && x.cols == w.cols);
+    // SAFETY: the caller's promise, for every token and output once.
+    let write = |t: usize, i: usize, value: f32| unsafe {
+        let y = y.add(t * stride + i);
+        *y = if add { *y + value } else { value };
+    };
     match w.format {
+        #[cfg(target_arch = "x86_64")]
+        Format::Q8_0 if vnni::there() => packed::<{ vnni::Q8_0 }>(w, x, outputs, write),
+        #[cfg(target_arch = "x86_64")]
+        Format::Q4_0 if vnni::there() => packed::<{ vnni::Q4_0 }>(w, x, outputs, write),
+        #[cfg(target_arch = "x86_64")]
+        Format::Q4_1 if vnni::there() => packed::<{ vnni::Q4_1 }>(w, x, outputs, write),
         Format::Q8_0 | Format::Q4_0 | Format::Q4_1 => {
-            let blocks = x.blocks();
-            for (t, out) in out.iter_mut().enumerate() {
-                let codes = &x.codes[t * blocks * CHUNK..][..blocks * CHUNK];
-                let (scales, sums) = (&x.scales[t * blocks..][..blocks], &x.sums[t * blocks..][..blocks]);
-                *out = integers(w.format, w.row_bytes(i), codes, scales, sums);
+            for (i, output) in outputs.enumerate() {
+                for t in 0..x.rows {
+                    write(t, i, integers(w.format, w.row_bytes(output), x, t));
+                }
             }
         }
         _ => {
-            let row = sized(buffer, w.cols);
-            w.row(i, row);
-            for (out, values) in out.iter_mut().zip(x.values.chunks_exact(w.cols.max(1))) {
-                *out = dot(values, row);
+            let mut buffer = BUFFERS.take(Vec::new);
+            let row = sized(&mut buffer, w.cols);
+            for (i, output) in outputs.enumerate() {
+                w.row(output, row);
+                for t in 0..x.rows {
+                    write(t, i, dot(&x.values[t * w.cols..][..w.cols], row));
+                }
             }
+            BUFFERS.give(buffer);
         }
+    }
+}
+
+/// Eight tokens at once, then four, two and one.
+#[cfg(target_arch = "x86_64")]
+fn packed<const FORMAT: u8>(
+    w: &QuantMatrix,
+    x: &Bytes,
+    outputs: Range<usize>,
+    write: impl Fn(usize, usize, f32),
+) {
+    for (i, output) in outputs.enumerate() {
+        let row = w.row_bytes(output);
+        let mut t = 0;
+        macro_rules! tokens {
+            ($n:literal) => {
+                while x.rows - t >= $n {
+                    // SAFETY: `part` has asked whether the instructions are there.
+                    let sums = unsafe { vnni::row::<FORMAT, $n>(row, x, t) };
+                    for (j, sum) in sums.into_iter().enumerate() {
+                        write(t + j, i, sum);
+                    }
+                    t += $n;
+                }
+            };
+        }
+        tokens!(8);
+        tokens!(4);
+        tokens!(2);
+        tokens!(1);
     }
 }
 
 crate::simd! {
-    fn integers(format: Format, row: &[u8], codes: &[i8], scales: &[f32], sums: &[f32]) -> f32 {
+    /// The product of a row of W and token `t`.
+    pub(super) fn integers(format: Format, row: &[u8], x: &Bytes, t: usize) -> f32 {
+        let blocks = x.blocks();
+        let codes = &x.codes[t * blocks * CHUNK..][..blocks * CHUNK];
+        let (scales, sums) = (&x.scales[t * blocks..][..blocks], &x.sums[t * blocks..][..blocks]);
         let mut lanes = [[0.0f32; 8]; 2];
         let mut offsets = [0.0f32; GROUP];
         let size = format.block().map_or(1, |(_, bytes)| bytes);
         for (b, (block, p)) in row.chunks_exact(size).zip(codes.as_chunks::<CHUNK>().0).enumerate() {
             let (q, d, m) = unpack(format, block);
-            for (lane, (q, p)) in lanes[b % 2].iter_mut().zip(q.as_chunks::<4>().0.iter().zip(p.as_chunks::<4>().0)) {
-                let sum: i32 = q.iter().zip(p).map(|(&q, &p)| i32::from(q) * i32::from(p)).sum();
-                *lane = fma::<FUSED>(d * scales[b], sum as f32, *lane);
+            let scale = d * scales[b];
+            for j in 0..8 {
+                let mut sum = 0;
+                for i in 4 * j..4 * j + 4 {
+                    sum += i32::from(q[i]) * i32::from(p[i]);
+                }
+                lanes[b % 2][j] = fma::<FUSED>(scale, sum as f32, lanes[b % 2][j]);
             }
             offsets[b % GROUP] = fma::<FUSED>(m, sums[b], offsets[b % GROUP]);
         }
-        let mut total = 0.0;
-        for (i, offset) in offsets.iter().enumerate() {
-            total += lanes[i / 8][i % 8] + offset;
+        for (i, offset) in offsets.iter_mut().enumerate() {
+            *offset += lanes[i / 8][i % 8];
         }
-        total
+        folded(offsets)
     }
+}
+
+/// The sum of lanes: halves onto halves.
+#[inline(always)]
+pub(super) fn folded(mut lanes: [f32; GROUP]) -> f32 {
+    let mut half = GROUP / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] += lanes[i + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
 }
 
 /// Codes without sign, their scale and what is added.
@@ -88,20 +162,16 @@ crate::simd! {
 fn unpack(format: Format, block: &[u8]) -> ([u8; CHUNK], f32, f32) {
     let mut q = [0; CHUNK];
     let d = half_at(block, 0);
-    let (head, m) = match format {
-        Format::Q8_0 => (2, -128.0 * d),
-        Format::Q4_0 => (2, -8.0 * d),
-        _ => (4, half_at(block, 2)),
-    };
     if format == Format::Q8_0 {
-        for (q, code) in q.iter_mut().zip(&block[head..]) {
+        for (q, code) in q.iter_mut().zip(&block[2..]) {
             *q = code ^ 128;
         }
-    } else {
-        for (i, code) in block[head..][..16].iter().enumerate() {
-            q[i] = code & 15;
-            q[i + 16] = code >> 4;
-        }
+        return (q, d, -128.0 * d);
+    }
+    let (head, m) = if format == Format::Q4_0 { (2, -8.0 * d) } else { (4, half_at(block, 2)) };
+    for (i, code) in block[head..][..16].iter().enumerate() {
+        q[i] = code & 15;
+        q[i + 16] = code >> 4;
     }
     (q, d, m)
 }

@@ -1,7 +1,9 @@
 //! How are activations made ready? Once for all matrices that read them.
 
+use std::ops::Range;
+
 use super::format::CHUNK;
-use crate::ops::matmul::{Kernel, Lhs, Precision, View};
+use crate::ops::matmul::{Kernel, Lhs, Precision};
 
 /// Activations x `[t, cols]`, ready for products with [`super::QuantMatrix`]. Memory is reused from call to call.
 #[derive(Debug)]
@@ -59,7 +61,23 @@ impl Input {
         if self.lhs.kernel() != Kernel::best(precision) {
             self.lhs = Lhs::new(precision);
         }
-        self.lhs.fill(View::new(x, t, cols));
+        self.lhs.fill_shared(x, t, cols);
+    }
+
+    /// The same for rows that are computed on the way: `write` is given the numbers of some rows and room for them.
+    /// Threads share the rows.
+    pub fn dense_from(
+        &mut self,
+        t: usize,
+        cols: usize,
+        precision: Precision,
+        write: impl Fn(Range<usize>, &mut [f32]) + Sync,
+    ) {
+        (self.rows, self.cols, self.is_bytes) = (t, cols, false);
+        if self.lhs.kernel() != Kernel::best(precision) {
+            self.lhs = Lhs::new(precision);
+        }
+        self.lhs.fill_rows(t, cols, write);
     }
 
     /// Makes `x [t, cols]` ready as int8.

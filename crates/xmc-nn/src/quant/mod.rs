@@ -22,6 +22,10 @@ mod input;
 mod nf4;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
 
 use std::ops::Range;
 
@@ -156,6 +160,23 @@ impl QuantMatrix {
         match x.kind() {
             Kind::Dense(lhs) => dense::multiply(self, lhs, y, add),
             Kind::Bytes(bytes) => bytes::multiply(self, bytes, y, add),
+        }
+    }
+
+    /// The outputs `outputs` of [`QuantMatrix::multiply`] by this thread alone: y `[t, outputs]`. For callers that share
+    /// the work themselves.
+    ///
+    /// # Panics
+    /// If shapes do not fit or `x` was not made ready as bytes.
+    pub fn multiply_part(&self, x: &Input, outputs: Range<usize>, y: &mut [f32], add: bool) {
+        assert_eq!((x.cols(), x.rows() * outputs.len()), (self.cols, y.len()));
+        match x.kind() {
+            Kind::Dense(_) => unreachable!("parts are for few tokens, made ready as bytes"),
+            // SAFETY: y has the shape and is borrowed.
+            Kind::Bytes(bytes) => unsafe {
+                let stride = outputs.len();
+                bytes::part(self, bytes, outputs, y.as_mut_ptr(), stride, add);
+            },
         }
     }
 

@@ -58,9 +58,13 @@ impl Kernel {
     }
 
     /// bfloat16 numbers per factor.
-    #[cfg(target_arch = "x86_64")]
     pub(super) fn planes(self) -> usize {
         if let Kernel::Amx { planes } = self { planes } else { 1 }
+    }
+
+    /// Bytes of a value of an operand.
+    pub(crate) fn value_bytes(self) -> usize {
+        if let Kernel::Vector { .. } = self { 4 } else { 2 * self.planes() }
     }
 
     /// Stops unless this processor can run it.

@@ -7,7 +7,7 @@
 //!
 //! What is missing to whole panels and tiles is zero.
 
-use super::View;
+use super::{Kernel, View};
 
 /// 64 bytes: a row of a tile, a register of AVX-512.
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
@@ -56,18 +56,51 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Makes room; old content may stay.
-pub(super) fn resize(out: &mut Vec<Line>, lines: usize) {
-    if out.len() < lines {
-        out.resize(lines, Line([0.0; 16]));
+/// Rows of 64 bytes of an operand of `lines` lines and depth `depth`.
+pub(super) fn len(kernel: Kernel, side: Side, lines: usize, depth: usize) -> usize {
+    match kernel {
+        Kernel::Vector { .. } => {
+            let width = PANEL[side as usize];
+            (lines.div_ceil(width) * width * depth).div_ceil(16)
+        }
+        _ => lines.div_ceil(TILE[0]) * depth.div_ceil(TILE[1]) * kernel.planes() * 16,
+    }
+}
+
+/// Room for an operand; old content may stay.
+pub(super) fn room(
+    kernel: Kernel,
+    side: Side,
+    lines: usize,
+    depth: usize,
+    out: &mut Vec<Line>,
+) -> &mut [Line] {
+    let len = len(kernel, side, lines, depth);
+    if out.len() < len {
+        out.resize(len, Line([0.0; 16]));
+    }
+    &mut out[..len]
+}
+
+/// Lays out an operand as `kernel` wants it.
+///
+/// # Safety
+/// The processor has the instructions of `kernel`.
+pub(super) unsafe fn lay_out(kernel: Kernel, source: Source<'_>, side: Side, out: &mut [Line]) {
+    match kernel {
+        Kernel::Vector { rounded } => panels(source, side, rounded, out),
+        // SAFETY: the caller's promise.
+        #[cfg(target_arch = "x86_64")]
+        kernel => unsafe { super::tiles::tiles(source, side, kernel.planes(), out) },
+        #[cfg(not(target_arch = "x86_64"))]
+        _ => unreachable!("there are no tiles here"),
     }
 }
 
 /// Lays out panels of [`PANEL`] lines for one side of a product.
-pub(super) fn panels(source: Source<'_>, side: Side, rounded: bool, out: &mut Vec<Line>) {
+pub(super) fn panels(source: Source<'_>, side: Side, rounded: bool, out: &mut [Line]) {
     let width = PANEL[side as usize];
     let len = source.lines.div_ceil(width) * width * source.depth;
-    resize(out, len.div_ceil(16));
     let out = &mut bytemuck::cast_slice_mut::<Line, f32>(out)[..len];
     match side {
         Side::Left => pack_left(source, out),

@@ -107,16 +107,9 @@ impl Lhs {
     /// Lays out `a [m, k]`.
     pub fn fill(&mut self, a: View<'_>) {
         (self.m, self.k) = (a.rows, a.cols);
-        match self.kernel {
-            Kernel::Vector { rounded } => layout::panels(Source::lhs(a), Side::Left, rounded, &mut self.data),
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: `with` has seen that the processor has the instructions.
-            kernel => unsafe {
-                tiles::tiles(Source::lhs(a), Side::Left, kernel.planes(), &mut self.data);
-            },
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => unreachable!("`with` has seen that there are no tiles here"),
-        }
+        let out = layout::room(self.kernel, Side::Left, a.rows, a.cols, &mut self.data);
+        // SAFETY: `with` has seen that the processor has the instructions.
+        unsafe { layout::lay_out(self.kernel, Source::lhs(a), Side::Left, out) };
     }
 
     /// The kernel that it is laid out for.
@@ -153,17 +146,32 @@ impl Rhs {
     /// Lays out `b [k, n]`.
     pub fn fill(&mut self, b: View<'_>) {
         (self.k, self.n) = (b.rows, b.cols);
-        match self.kernel {
-            Kernel::Vector { rounded } => {
-                layout::panels(Source::rhs(b), Side::Right, rounded, &mut self.data);
+        let out = layout::room(self.kernel, Side::Right, b.cols, b.rows, &mut self.data);
+        // SAFETY: `with` has seen that the processor has the instructions.
+        unsafe { layout::lay_out(self.kernel, Source::rhs(b), Side::Right, out) };
+    }
+
+    /// Lays out Wᵀ (with `ALONG`) or W for a matrix W `[rows, cols]` of which `read(row, col)` unpacks 32 values.
+    ///
+    /// # Safety
+    /// The processor has AVX-512 (f, bw, vl) and AVX512-BF16, the kernel is none of vectors, `cols` is a multiple of 32.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+    #[inline]
+    pub(crate) unsafe fn unpack<const ALONG: bool>(
+        &mut self,
+        [rows, cols]: [usize; 2],
+        read: impl Fn(usize, usize) -> [std::arch::x86_64::__m512; 2],
+    ) {
+        (self.k, self.n) = if ALONG { (cols, rows) } else { (rows, cols) };
+        let out = layout::room(self.kernel, Side::Right, self.n, self.k, &mut self.data);
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self.kernel.planes() {
+                1 => tiles::unpack::<1, ALONG>([rows, cols], out, read),
+                2 => tiles::unpack::<2, ALONG>([rows, cols], out, read),
+                _ => tiles::unpack::<3, ALONG>([rows, cols], out, read),
             }
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: `with` has seen that the processor has the instructions.
-            kernel => unsafe {
-                tiles::tiles(Source::rhs(b), Side::Right, kernel.planes(), &mut self.data);
-            },
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => unreachable!("`with` has seen that there are no tiles here"),
         }
     }
 

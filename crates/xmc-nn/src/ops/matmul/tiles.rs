@@ -8,7 +8,7 @@ use std::arch::x86_64::{
     _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 
-use super::layout::{Line, Side, Source, TILE, resize};
+use super::layout::{Line, Side, Source, TILE};
 
 /// Largest finite bfloat16.
 const LARGEST: f32 = 3.389_531_4e38;
@@ -17,8 +17,7 @@ const LARGEST: f32 = 3.389_531_4e38;
 ///
 /// # Safety
 /// The processor has AVX-512 (f, bw, vl) and AVX512-BF16.
-pub(super) unsafe fn tiles(source: Source<'_>, side: Side, planes: usize, out: &mut Vec<Line>) {
-    resize(out, source.lines.div_ceil(TILE[0]) * source.depth.div_ceil(TILE[1]) * planes * 16);
+pub(super) unsafe fn tiles(source: Source<'_>, side: Side, planes: usize, out: &mut [Line]) {
     let along = source.depth_stride == 1;
     // SAFETY: the caller's promise.
     unsafe {
@@ -53,14 +52,87 @@ fn fill<const PLANES: usize, const ALONG: bool>(source: Source<'_>, side: Side, 
                     plane = transposed(plane);
                 }
                 if let Some(tile) = tiles.next() {
-                    for (to, row) in tile.iter_mut().zip(plane) {
-                        // SAFETY: a line has the size and alignment of a register.
-                        unsafe { _mm512_store_si512((&raw mut *to).cast(), row) };
+                    store(tile, &plane);
+                }
+            }
+        }
+    }
+}
+
+/// Lays out `planes` bfloat16 numbers per value of a right operand that is unpacked on the way: `read(row, col)` gives
+/// 32 values of a matrix W `[rows, cols]`. With `ALONG` the operand is Wᵀ, whose lines are rows of W, else W.
+/// `cols` is a multiple of 32.
+///
+/// # Safety
+/// The processor has AVX-512 (f, bw, vl) and AVX512-BF16.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+#[inline]
+pub(super) unsafe fn unpack<const PLANES: usize, const ALONG: bool>(
+    [rows, cols]: [usize; 2],
+    out: &mut [Line],
+    read: impl Fn(usize, usize) -> [__m512; 2],
+) {
+    let interleave = interleave();
+    let tiles = out.as_chunks_mut::<16>().0;
+    let steps = if ALONG { cols } else { rows }.div_ceil(TILE[1]);
+    for row in (0..rows).step_by(TILE[usize::from(!ALONG)]) {
+        for col in (0..cols).step_by(32) {
+            if ALONG {
+                let mut planes = [[_mm512_setzero_si512(); 16]; PLANES];
+                for r in 0..16.min(rows - row) {
+                    let [low, high] = read(row + r, col);
+                    let packed = split::<PLANES>(low, high);
+                    for p in 0..PLANES {
+                        planes[p][r] = packed[p];
+                    }
+                }
+                let at = (row / 16 * steps + col / 32) * PLANES;
+                for (tile, plane) in tiles[at..].iter_mut().zip(planes) {
+                    store(tile, &transposed(plane));
+                }
+            } else {
+                let mut planes = [[[_mm512_setzero_si512(); 16]; PLANES]; 2];
+                for r in 0..16.min((rows - row).div_ceil(2)) {
+                    let even = read(row + 2 * r, col);
+                    let odd = if row + 2 * r + 1 < rows {
+                        read(row + 2 * r + 1, col)
+                    } else {
+                        [_mm512_setzero_ps(); 2]
+                    };
+                    for half in 0..2 {
+                        let packed = split::<PLANES>(even[half], odd[half]);
+                        for p in 0..PLANES {
+                            planes[half][p][r] = _mm512_permutexvar_epi16(interleave, packed[p]);
+                        }
+                    }
+                }
+                for half in 0..2 {
+                    let at = ((col / 16 + half) * steps + row / 32) * PLANES;
+                    for (tile, plane) in tiles[at..].iter_mut().zip(planes[half]) {
+                        store(tile, &plane);
                     }
                 }
             }
         }
     }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn store(tile: &mut [Line; 16], rows: &[__m512i; 16]) {
+    for (to, &row) in tile.iter_mut().zip(rows) {
+        // SAFETY: a line has the size and alignment of a register.
+        unsafe { _mm512_store_si512((&raw mut *to).cast(), row) };
+    }
+}
+
+/// Places that bring the words of two halves side by side.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn interleave() -> __m512i {
+    let places: [u16; 32] = std::array::from_fn(|i| (i / 2 + i % 2 * 16) as u16);
+    // SAFETY: 64 bytes are read from an array of 64 bytes.
+    unsafe { _mm512_loadu_si512(places.as_ptr().cast()) }
 }
 
 /// Row r of a tile from 32 values of line r.
@@ -91,9 +163,7 @@ fn read_across<const PLANES: usize>(
     lines: usize,
     depth: usize,
 ) -> [[__m512i; 16]; PLANES] {
-    let interleave: [u16; 32] = std::array::from_fn(|i| (i / 2 + i % 2 * 16) as u16);
-    // SAFETY: 64 bytes are read from an array of 64 bytes.
-    let interleave = unsafe { _mm512_loadu_si512(interleave.as_ptr().cast()) };
+    let interleave = interleave();
     let mut planes = [[_mm512_setzero_si512(); 16]; PLANES];
     for r in 0..depth.div_ceil(2) {
         let even = read(&data[2 * r * stride..][..lines]);

@@ -138,8 +138,8 @@ unsafe fn portable(block: &Block, a: &[f32], b: &[f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::matmul::View;
-    use crate::ops::matmul::layout::{Side, Source, panels};
+    use crate::ops::matmul::layout::{Side, Source, panels, room};
+    use crate::ops::matmul::{self as products, View};
 
     /// The instructions that `level` did not choose, against those that it chose.
     #[test]
@@ -149,8 +149,10 @@ mod tests {
             |n: usize, seed: usize| (0..n).map(|i| ((i * 37 + seed) % 101) as f32 - 50.0).collect::<Vec<_>>();
         let (a, b) = (values(m * k, 1), values(k * n, 2));
         let (mut lhs, mut rhs) = (Vec::new(), Vec::new());
-        panels(Source::lhs(View::new(&a, m, k)), Side::Left, false, &mut lhs);
-        panels(Source::rhs(View::new(&b, k, n)), Side::Right, false, &mut rhs);
+        let any = products::Kernel::Vector { rounded: false };
+        let (left, right) = (View::new(&a, m, k), View::new(&b, k, n));
+        panels(Source::lhs(left), Side::Left, false, room(any, Side::Left, m, k, &mut lhs));
+        panels(Source::rhs(right), Side::Right, false, room(any, Side::Right, n, k, &mut rhs));
         let mut kernels: Vec<Kernel> = vec![portable];
         #[cfg(target_arch = "x86_64")]
         {

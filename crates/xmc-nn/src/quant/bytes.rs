@@ -1,9 +1,9 @@
 //! How is a packed matrix multiplied with few tokens? In integers, as it is packed.
 //!
 //! A block of 32 weights is d q + m with codes q, a block of activations s p: their product is
-//! `d s sum q p + m s sum p`. The sums of four products each are kept apart, in eight lanes per block, and the blocks
-//! with even and odd numbers too; what is added has a lane for each of sixteen blocks. So the order of all additions is
-//! that of registers of sixteen, whatever the processor has.
+//! `d s sum q p + m s sum p`. Every fourth block has four lanes of its own, each for a quarter of both halves of the
+//! block; what is added has a lane for every sixteenth block. So the order of all additions is that of registers of
+//! sixteen, whatever the processor has.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use super::QuantMatrix;
 use super::decode::half_at;
 use super::dense::Shared;
 use super::format::{CHUNK, Format};
-use super::input::{Bytes, GROUP};
+use super::input::{Bytes, GROUP, QUAD};
 #[cfg(target_arch = "x86_64")]
 use super::vnni;
 use crate::buffers::{Pool, sized};
@@ -86,7 +86,7 @@ pub(super) unsafe fn part(
     }
 }
 
-/// Eight tokens at once, then four, two and one.
+/// Eight tokens at once with each row, then four, two and one with more of them.
 #[cfg(target_arch = "x86_64")]
 fn packed<const FORMAT: u8>(
     w: &QuantMatrix,
@@ -94,25 +94,49 @@ fn packed<const FORMAT: u8>(
     outputs: Range<usize>,
     write: impl Fn(usize, usize, f32),
 ) {
-    for (i, output) in outputs.enumerate() {
-        let row = w.row_bytes(output);
-        let mut t = 0;
-        macro_rules! tokens {
-            ($n:literal) => {
-                while x.rows - t >= $n {
-                    // SAFETY: `part` has asked whether the instructions are there.
-                    let sums = unsafe { vnni::row::<FORMAT, $n>(row, x, t) };
-                    for (j, sum) in sums.into_iter().enumerate() {
-                        write(t + j, i, sum);
+    let row = w.bytes() / w.rows.max(1);
+    let begin = outputs.start;
+    macro_rules! rows {
+        ($r:literal, $t:literal, $outputs:expr, $first:expr) => {
+            for i in $outputs.step_by($r) {
+                let rows = &w.blocks[(begin + i) * row..][..$r * row];
+                // SAFETY: `part` has asked whether the instructions are there.
+                let sums = unsafe { vnni::rows::<FORMAT, $r, $t>(rows, x, $first) };
+                for (r, sums) in sums.into_iter().enumerate() {
+                    for (t, sum) in sums.into_iter().enumerate() {
+                        write($first + t, i + r, sum);
                     }
-                    t += $n;
                 }
-            };
+            }
+        };
+    }
+    macro_rules! tokens {
+        ($r:literal, $t:literal, $first:expr) => {
+            let whole = outputs.len() / $r * $r;
+            rows!($r, $t, 0..whole, $first);
+            rows!(1, $t, whole..outputs.len(), $first);
+        };
+    }
+    let mut first = 0;
+    while first < x.rows {
+        match x.rows - first {
+            8.. => {
+                rows!(1, 8, 0..outputs.len(), first);
+                first += 8;
+            }
+            4.. => {
+                tokens!(2, 4, first);
+                first += 4;
+            }
+            2.. => {
+                tokens!(4, 2, first);
+                first += 2;
+            }
+            _ => {
+                tokens!(4, 1, first);
+                first += 1;
+            }
         }
-        tokens!(8);
-        tokens!(4);
-        tokens!(2);
-        tokens!(1);
     }
 }
 
@@ -122,23 +146,25 @@ crate::simd! {
         let blocks = x.blocks();
         let codes = &x.codes[t * blocks * CHUNK..][..blocks * CHUNK];
         let (scales, sums) = (&x.scales[t * blocks..][..blocks], &x.sums[t * blocks..][..blocks]);
-        let mut lanes = [[0.0f32; 8]; 2];
+        let mut lanes = [[0.0f32; 4]; QUAD];
         let mut offsets = [0.0f32; GROUP];
         let size = format.block().map_or(1, |(_, bytes)| bytes);
-        for (b, (block, p)) in row.chunks_exact(size).zip(codes.as_chunks::<CHUNK>().0).enumerate() {
+        for (b, block) in row.chunks_exact(size).enumerate() {
+            let p = &codes[b / QUAD * QUAD * CHUNK + b % QUAD * 16..][..QUAD * 16 + 16];
             let (q, d, m) = unpack(format, block);
             let scale = d * scales[b];
-            for j in 0..8 {
+            for j in 0..4 {
                 let mut sum = 0;
                 for i in 4 * j..4 * j + 4 {
                     sum += i32::from(q[i]) * i32::from(p[i]);
+                    sum += i32::from(q[i + 16]) * i32::from(p[i + QUAD * 16]);
                 }
-                lanes[b % 2][j] = fma::<FUSED>(scale, sum as f32, lanes[b % 2][j]);
+                lanes[b % QUAD][j] = fma::<FUSED>(scale, sum as f32, lanes[b % QUAD][j]);
             }
             offsets[b % GROUP] = fma::<FUSED>(m, sums[b], offsets[b % GROUP]);
         }
         for (i, offset) in offsets.iter_mut().enumerate() {
-            *offset += lanes[i / 8][i % 8];
+            *offset += lanes[i / 4][i % 4];
         }
         folded(offsets)
     }

@@ -24,12 +24,15 @@ pub(super) enum Kind<'a> {
 /// Scales are laid out, and codes padded with zeros, to multiples of so many blocks: a register of AVX-512.
 pub(super) const GROUP: usize = 16;
 
+/// Blocks whose first halves lie together, and then their second halves: nibbles come in this order too.
+pub(super) const QUAD: usize = 4;
+
 /// Rows as int8, every 32 values with a scale of their own, and as they were.
 #[derive(Debug, Default)]
 pub(super) struct Bytes {
     pub(super) rows: usize,
     pub(super) cols: usize,
-    /// `[rows, blocks, 32]`
+    /// `[rows, blocks / 4, 2, 4, 16]`
     pub(super) codes: Vec<i8>,
     /// `[rows, blocks]`: value = scale code.
     pub(super) scales: Vec<f32>,
@@ -128,7 +131,8 @@ impl Bytes {
 
 crate::simd! {
     fn quantize(x: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [f32]) {
-        for (b, codes) in codes.as_chunks_mut::<CHUNK>().0.iter_mut().enumerate() {
+        for b in 0..scales.len() {
+            let codes = &mut codes[b / QUAD * QUAD * CHUNK + b % QUAD * 16..];
             let mut block = [0.0; CHUNK];
             let rest = x.get(b * CHUNK..).unwrap_or_default();
             let len = rest.len().min(CHUNK);
@@ -141,10 +145,12 @@ crate::simd! {
             let scale = f32::from_bits(largest) / 127.0;
             let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
             let mut sum = 0;
-            for (code, v) in codes.iter_mut().zip(block) {
-                let rounded = (v * inverse).round_ties_even() as i32;
-                *code = rounded as i8;
-                sum += rounded;
+            for (half, block) in block.as_chunks::<16>().0.iter().enumerate() {
+                for (code, v) in codes[half * QUAD * 16..][..16].iter_mut().zip(block) {
+                    let rounded = (v * inverse).round_ties_even() as i32;
+                    *code = rounded as i8;
+                    sum += rounded;
+                }
             }
             scales[b] = scale;
             sums[b] = scale * sum as f32;

@@ -133,7 +133,7 @@ fn packed<const FORMAT: u8>(
                 first += 2;
             }
             _ => {
-                tokens!(4, 1, first);
+                tokens!(8, 1, first);
                 first += 1;
             }
         }

@@ -7,8 +7,9 @@ use std::arch::x86_64::{
     __m512, __m512i, _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch, _mm512_add_ps, _mm512_and_si512,
     _mm512_castsi128_si512, _mm512_cvtepi32_epi16, _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_dpbusd_epi32,
     _mm512_fmadd_ps, _mm512_inserti32x4, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_i32gather_epi32,
-    _mm512_mul_ps, _mm512_permutexvar_ps, _mm512_set1_epi8, _mm512_set1_ps, _mm512_setzero_ps,
-    _mm512_setzero_si512, _mm512_srli_epi16, _mm512_srli_epi32, _mm512_storeu_ps, _mm512_xor_si512,
+    _mm512_mul_ps, _mm512_permute_ps, _mm512_permutexvar_ps, _mm512_set1_epi8, _mm512_set1_ps,
+    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_f32x4, _mm512_shuffle_ps, _mm512_srli_epi16,
+    _mm512_srli_epi32, _mm512_storeu_ps, _mm512_xor_si512,
 };
 
 use super::bytes::folded;
@@ -93,6 +94,14 @@ pub(super) unsafe fn rows<const FORMAT: u8, const R: usize, const T: usize>(
         }
     }
     let mut y = [[0.0; T]; R];
+    if R * T == 8 {
+        let mut all = [_mm512_setzero_ps(); 8];
+        for i in 0..8 {
+            all[i] = _mm512_add_ps(sums[i / T][i % T], offsets[i / T][i % T]);
+        }
+        y.as_flattened_mut().copy_from_slice(&folded8(&all));
+        return y;
+    }
     for r in 0..R {
         for t in 0..T {
             let mut lanes = [0.0; GROUP];
@@ -102,6 +111,27 @@ pub(super) unsafe fn rows<const FORMAT: u8, const R: usize, const T: usize>(
         }
     }
     y
+}
+
+/// [`folded`] of eight at once: halves of two meet in one register, then those of four and of eight.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn folded8(x: &[__m512; 8]) -> [f32; 8] {
+    let halve = |a: __m512, b: __m512| {
+        _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xee>(a, b))
+    };
+    let quarter = |a: __m512, b: __m512| {
+        _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b))
+    };
+    let first = quarter(halve(x[0], x[1]), halve(x[2], x[3]));
+    let second = quarter(halve(x[4], x[5]), halve(x[6], x[7]));
+    let pairs =
+        _mm512_add_ps(_mm512_shuffle_ps::<0x44>(first, second), _mm512_shuffle_ps::<0xee>(first, second));
+    let sums = _mm512_add_ps(pairs, _mm512_permute_ps::<0xb1>(pairs));
+    let mut lanes = [0.0; GROUP];
+    // SAFETY: sixteen lanes.
+    unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), sums) };
+    [0, 4, 8, 12, 2, 6, 10, 14].map(|i| lanes[i])
 }
 
 /// Fetches what will be read in a few rows' time: memory is further away than the processor looks ahead by itself.

@@ -2,6 +2,7 @@
 //!
 //! * [`batch`]: token sequences side by side, without padding;
 //! * [`checkpoint`]: named runs of floats in a checked file;
+//! * [`decoder`]: frozen language models;
 //! * [`dropout`] and [`pool`]: which activations are dropped, how tokens become one vector;
 //! * [`hf`]: encoders as folders of Hugging Face;
 //! * [`loss`]: what a step minimises, streamed over all labels;
@@ -18,6 +19,7 @@
 pub mod batch;
 mod buffers;
 pub mod checkpoint;
+pub mod decoder;
 pub mod device;
 pub mod dropout;
 pub mod error;

@@ -5,8 +5,10 @@
 
 #[cfg(feature = "hub")]
 pub mod hub;
+mod keys;
 mod tokenizer;
 pub mod weights;
 mod word_piece;
 
+pub(crate) use keys::{Keys, read_json};
 pub use tokenizer::Tokenizer;

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
+use crate::hf::{Keys, read_json};
 
 /// The published families; they differ in names, embeddings and where they drop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,14 +113,12 @@ impl Config {
 
     /// Reads `config.json`.
     pub fn open(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-        let json = serde_json::from_str(&text).map_err(|e| Error::file(path, format!("not JSON: {e}")))?;
-        Self::from_json(&json).map_err(|problem| Error::file(path, problem))
+        Self::from_json(&read_json(path)?).map_err(|problem| Error::file(path, problem))
     }
 
     /// Takes the content of a `config.json`; the error says which key and what was expected.
     pub fn from_json(json: &Value) -> std::result::Result<Self, String> {
-        let keys = Keys(json.as_object().ok_or("expected an object")?);
+        let keys = Keys::of(json)?;
         let config = match keys.text("model_type", "")? {
             "bert" => Self::bert_like(Family::Bert, &keys)?,
             "roberta" | "xlm-roberta" | "camembert" => Self::bert_like(Family::Roberta, &keys)?,
@@ -136,10 +135,10 @@ impl Config {
     }
 
     fn bert_like(family: Family, keys: &Keys<'_>) -> std::result::Result<Self, String> {
-        keys.expect_gelu("hidden_act")?;
+        keys.expect_text("hidden_act", "gelu")?;
         keys.expect_text("position_embedding_type", "absolute")?;
-        keys.expect_false("is_decoder")?;
-        let hidden = keys.number("hidden_dropout_prob", 0.1)?;
+        keys.expect_false("is_decoder", "only encoders are supported")?;
+        let hidden = keys.fraction("hidden_dropout_prob", 0.1)?;
         let pad_token = keys.size("pad_token_id", usize::from(family != Family::Bert))?;
         Ok(Config {
             family,
@@ -159,10 +158,10 @@ impl Config {
                 Family::Mpnet => keys.size("relative_attention_num_buckets", 32)?,
                 _ => 0,
             },
-            norm_eps: keys.number("layer_norm_eps", 1e-12)?,
+            norm_eps: keys.fraction("layer_norm_eps", 1e-12)?,
             dropout: DropoutRates {
                 embeddings: hidden,
-                probabilities: keys.number("attention_probs_dropout_prob", 0.1)?,
+                probabilities: keys.fraction("attention_probs_dropout_prob", 0.1)?,
                 attention: hidden,
                 feed_forward: hidden,
             },
@@ -171,8 +170,8 @@ impl Config {
     }
 
     fn distilbert(keys: &Keys<'_>) -> std::result::Result<Self, String> {
-        keys.expect_gelu("activation")?;
-        let hidden = keys.number("dropout", 0.1)?;
+        keys.expect_text("activation", "gelu")?;
+        let hidden = keys.fraction("dropout", 0.1)?;
         Ok(Config {
             family: Family::DistilBert,
             vocab: keys.required("vocab_size")?,
@@ -187,7 +186,7 @@ impl Config {
             norm_eps: 1e-12,
             dropout: DropoutRates {
                 embeddings: hidden,
-                probabilities: keys.number("attention_dropout", 0.1)?,
+                probabilities: keys.fraction("attention_dropout", 0.1)?,
                 attention: 0.0,
                 feed_forward: hidden,
             },
@@ -274,56 +273,6 @@ impl Config {
 /// The shortest decimal that is this f32, as f64: 0.1, not 0.10000000149.
 fn decimal(x: f32) -> f64 {
     x.to_string().parse().unwrap_or(f64::from(x))
-}
-
-/// Keys of `config.json` with errors that name them. A key that is null counts as missing.
-struct Keys<'a>(&'a Map<String, Value>);
-
-impl<'a> Keys<'a> {
-    fn get(&self, key: &str) -> Option<&'a Value> {
-        self.0.get(key).filter(|value| !value.is_null())
-    }
-
-    fn required(&self, key: &str) -> std::result::Result<usize, String> {
-        let value = self.get(key).ok_or_else(|| format!("key `{key}` is missing"))?;
-        value
-            .as_u64()
-            .map(|n| n as usize)
-            .ok_or_else(|| format!("key `{key}` is {value}; expected a whole number"))
-    }
-
-    fn size(&self, key: &str, default: usize) -> std::result::Result<usize, String> {
-        if self.get(key).is_none() { Ok(default) } else { self.required(key) }
-    }
-
-    fn number(&self, key: &str, default: f32) -> std::result::Result<f32, String> {
-        let Some(value) = self.get(key) else { return Ok(default) };
-        let number = value.as_f64().filter(|&x| (0.0..1.0).contains(&x));
-        number.map(|x| x as f32).ok_or_else(|| format!("key `{key}` is {value}; expected a number in [0, 1)"))
-    }
-
-    fn text(&self, key: &str, default: &'a str) -> std::result::Result<&'a str, String> {
-        let Some(value) = self.get(key) else { return Ok(default) };
-        value.as_str().ok_or_else(|| format!("key `{key}` is {value}; expected a text"))
-    }
-
-    fn expect_text(&self, key: &str, only: &'static str) -> std::result::Result<(), String> {
-        match self.text(key, only)? {
-            found if found == only => Ok(()),
-            other => Err(format!("{key} `{other}` is not supported; expected `{only}`")),
-        }
-    }
-
-    fn expect_gelu(&self, key: &str) -> std::result::Result<(), String> {
-        self.expect_text(key, "gelu")
-    }
-
-    fn expect_false(&self, key: &str) -> std::result::Result<(), String> {
-        match self.get(key) {
-            None | Some(Value::Bool(false)) => Ok(()),
-            Some(other) => Err(format!("{key} is {other}; only encoders are supported")),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -144,7 +144,7 @@ crate::simd! {
     /// The product of a row of W and token `t`.
     pub(super) fn integers(format: Format, row: &[u8], x: &Bytes, t: usize) -> f32 {
         let blocks = x.blocks();
-        let codes = &x.codes[t * blocks * CHUNK..][..blocks * CHUNK];
+        let codes = &x.codes()[t * blocks * CHUNK..][..blocks * CHUNK];
         let (scales, sums) = (&x.scales[t * blocks..][..blocks], &x.sums[t * blocks..][..blocks]);
         let mut lanes = [[0.0f32; 4]; QUAD];
         let mut offsets = [0.0f32; GROUP];

@@ -27,13 +27,17 @@ pub(super) const GROUP: usize = 16;
 /// Blocks whose first halves lie together, and then their second halves: nibbles come in this order too.
 pub(super) const QUAD: usize = 4;
 
+/// Codes that one load takes: aligned, so that it takes no second one.
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+struct Register([i8; 64]);
+
 /// Rows as int8, every 32 values with a scale of their own, and as they were.
 #[derive(Debug, Default)]
 pub(super) struct Bytes {
     pub(super) rows: usize,
     pub(super) cols: usize,
-    /// `[rows, blocks / 4, 2, 4, 16]`
-    pub(super) codes: Vec<i8>,
+    codes: Vec<Register>,
     /// `[rows, blocks]`: value = scale code.
     pub(super) scales: Vec<f32>,
     /// `[rows, blocks]`: scale times the sum of the codes.
@@ -114,13 +118,19 @@ impl Bytes {
         let blocks = self.blocks();
         self.values.clear();
         self.values.extend_from_slice(x);
-        self.codes.resize(rows * blocks * CHUNK, 0);
+        self.codes.resize(rows * blocks * CHUNK / 64, Register([0; 64]));
+        let all = bytemuck::cast_slice_mut::<Register, i8>(&mut self.codes);
         self.scales.resize(rows * blocks, 0.0);
         self.sums.resize(rows * blocks, 0.0);
         for (i, x) in x.chunks_exact(cols.max(1)).enumerate() {
-            let (codes, scales) = (&mut self.codes[i * blocks * CHUNK..], &mut self.scales[i * blocks..]);
+            let (codes, scales) = (&mut all[i * blocks * CHUNK..], &mut self.scales[i * blocks..]);
             quantize(x, &mut codes[..blocks * CHUNK], &mut scales[..blocks], &mut self.sums[i * blocks..]);
         }
+    }
+
+    /// `[rows, blocks / 4, 2, 4, 16]`: codes of the first halves of four blocks, then of their second halves.
+    pub(super) fn codes(&self) -> &[i8] {
+        bytemuck::cast_slice(&self.codes)
     }
 
     /// Blocks of a row, with padding.

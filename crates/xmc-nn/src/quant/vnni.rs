@@ -49,7 +49,7 @@ pub(super) unsafe fn rows<const FORMAT: u8, const R: usize, const T: usize>(
     let blocks = row_bytes / size(FORMAT);
     let padded = x.blocks();
     assert!(blocks <= padded && (first + T) * padded <= x.scales.len().min(x.sums.len()));
-    assert!((first + T) * padded * CHUNK <= x.codes.len());
+    assert!((first + T) * padded * CHUNK <= x.codes().len());
     let mut sums = [[_mm512_setzero_ps(); T]; R];
     let mut offsets = [[_mm512_setzero_ps(); T]; R];
     for begin in (0..blocks).step_by(GROUP) {
@@ -82,7 +82,7 @@ pub(super) unsafe fn rows<const FORMAT: u8, const R: usize, const T: usize>(
                     };
                     for t in 0..T {
                         let at = ((first + t) * padded + begin + quad * QUAD) * CHUNK;
-                        let p = x.codes.as_ptr().add(at);
+                        let p = x.codes().as_ptr().add(at);
                         let zero = _mm512_setzero_si512();
                         let dots = _mm512_dpbusd_epi32(zero, q[0], _mm512_loadu_si512(p.cast()));
                         let dots = _mm512_dpbusd_epi32(dots, q[1], _mm512_loadu_si512(p.add(64).cast()));

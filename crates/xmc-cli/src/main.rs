@@ -61,6 +61,7 @@ fn run(args: Args) -> Result<Outcome> {
         Verb::Import(verb) => verbs::import::run(&verb, args.quiet),
         Verb::HelpConfig(verb) => verbs::help_config::run(verb.method),
         Verb::Embed(verb) => verbs::embed::run(&verb, args.quiet),
+        Verb::Sample(verb) => verbs::sample::run(&verb, args.quiet),
         Verb::Similar(verb) => verbs::similar::run(&verb),
         Verb::AddLabels(verb) => verbs::add_labels::run(&verb, args.quiet),
         Verb::Ensemble(verb) => verbs::ensemble::run(&verb, args.quiet),

@@ -49,7 +49,7 @@ pub(crate) fn run(verb: &Import, quiet: bool) -> Result<Outcome> {
 }
 
 /// A setting that is wrong, called by the option that gave it.
-fn by_option(problem: xmc_data::Error) -> Error {
+pub(crate) fn by_option(problem: xmc_data::Error) -> Error {
     match problem {
         xmc_data::Error::Config { key, value, expected } => {
             anyhow!("--{} {value}: expected {expected}", key.replace('_', "-"))

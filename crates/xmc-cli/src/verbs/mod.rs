@@ -10,5 +10,6 @@ pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod predict;
 pub(crate) mod quickstart;
+pub(crate) mod sample;
 pub(crate) mod similar;
 pub(crate) mod train;

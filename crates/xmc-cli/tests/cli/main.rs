@@ -15,6 +15,7 @@ mod inspect;
 mod predict;
 mod quickstart;
 mod resume;
+mod sample;
 mod tiny_encoder;
 mod train;
 mod usage;

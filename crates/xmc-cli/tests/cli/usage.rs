@@ -16,6 +16,7 @@ fn help_names_every_verb_and_stops_there() {
         "import",
         "help-config",
         "embed",
+        "sample",
         "similar",
         "add-labels",
         "ensemble",

@@ -169,10 +169,10 @@ impl SampleConfig {
         }
         match (&self.features_file, self.features) {
             (None, HashFeatures::File) => {
-                Err(Error::config("features", "file", "a file of label features in `features_file`"))
+                Err(Error::config("features", "file", "a file of label features with it (features_file)"))
             }
             (Some(path), features) if features != HashFeatures::File => {
-                let expected = "features = \"file\", as nothing else reads this file";
+                let expected = "the features `file`, as nothing else reads it";
                 Err(Error::config("features_file", path.display(), expected))
             }
             _ => Ok(()),

@@ -6,6 +6,7 @@ use xmc_data::formats::npy;
 use xmc_data::text::{AnalyzerKind, Kind, Vectorizer, VectorizerConfig};
 use xmc_data::{Csr, Dense, Strings};
 
+use super::volume::membership;
 use crate::error::{Error, Result};
 
 /// Columns of words, and of characters.
@@ -91,6 +92,14 @@ impl LabelFeatures {
         match self {
             LabelFeatures::Sparse(x) => x.row(l).iter().for_each(|(c, v)| sink(c as usize, v)),
             LabelFeatures::Dense(x) => x.row(l).iter().enumerate().for_each(|(c, &v)| sink(c, v)),
+        }
+    }
+
+    /// Which columns any label has `[d]`.
+    pub(super) fn columns_in_use(&self) -> Vec<bool> {
+        match self {
+            LabelFeatures::Sparse(x) => membership(x.indices(), x.cols()),
+            LabelFeatures::Dense(x) => vec![true; x.cols()],
         }
     }
 

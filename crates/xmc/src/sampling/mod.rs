@@ -11,12 +11,16 @@
 //! Everything is a function of data, settings, seed and epoch. Time is about that of reading the names twice.
 
 mod config;
+mod dataset;
 mod features;
 mod keys;
+mod medoid;
 mod minhash;
 mod order;
 mod race;
 mod simhash;
+#[cfg(test)]
+mod tests;
 mod volume;
 
 use rayon::prelude::*;
@@ -30,6 +34,7 @@ use crate::error::{Error, Result};
 use crate::random::{Draws, Purpose};
 
 pub use config::{HashFeatures, PositivesKept, RatioOf, SampleConfig, Sampler, Within};
+pub use dataset::SAMPLE_FILE;
 pub use features::LabelFeatures;
 pub use keys::SAMPLING;
 pub use volume::{Buckets, Report, Volume};
@@ -109,7 +114,7 @@ fn choose(
     seed: u64,
     epoch: u64,
 ) -> Result<(Vec<u32>, Option<Buckets>)> {
-    let labels = within(volumes, features, config, seed, epoch);
+    let labels = within(volumes, config, seed, epoch);
     let need = || {
         features.ok_or_else(|| Error::Mismatch(format!("sampler {:?} needs label features", config.sampler)))
     };
@@ -126,11 +131,17 @@ fn choose(
         }
         Sampler::Simhash => {
             let features = need()?;
-            let signatures = simhash::signatures(features, &features.mean(), seed, 0);
+            let mean = features.mean();
+            let signatures = simhash::signatures(features, &mean, seed, 0);
             let fill = |bits: u32| {
                 let bucket = |&l: &u32| signatures[l as usize] & ((1 << bits) - 1);
                 let bucket_of: Vec<u32> = labels.iter().map(bucket).collect();
-                take(Order::fill(&labels, &bucket_of, seed, epoch))
+                take(if config.within == Within::Medoid {
+                    let (labels, bucket_of) = medoid::ordered(features, &mean, &labels, &bucket_of);
+                    Order::fill(&labels, &bucket_of, seed, epoch)
+                } else {
+                    Order::fill(&labels, &bucket_of, seed, epoch)
+                })
             };
             let (taken, bits) = search_bits(config, volumes, FEWEST_BITS, MOST_BITS, fill);
             (taken, Some(bits))
@@ -187,13 +198,7 @@ fn unhashed(labels: Vec<u32>) -> Order {
 }
 
 /// Labels of rows, those first that their bucket is to give first.
-fn within(
-    volumes: &Volumes<'_>,
-    _features: Option<&LabelFeatures>,
-    config: &SampleConfig,
-    seed: u64,
-    epoch: u64,
-) -> Vec<u32> {
+fn within(volumes: &Volumes<'_>, config: &SampleConfig, seed: u64, epoch: u64) -> Vec<u32> {
     let mut labels = volumes.labels.clone();
     Draws::new(seed, Purpose::Within, epoch).shuffle(&mut labels);
     let frequency = |l: &u32| volumes.frequency[*l as usize];

@@ -18,7 +18,7 @@ const TASK: usize = 1024;
 
 /// Bits `32 * word .. 32 * word + 32` of every label, the first in the lowest place.
 pub(super) fn signatures(features: &LabelFeatures, mean: &[f64], seed: u64, word: usize) -> Vec<u32> {
-    let directions = directions(features.cols(), seed, word);
+    let directions = directions(&features.columns_in_use(), seed, word);
     let mut origin = [0f64; WORD];
     for (&mean, direction) in mean.iter().zip(&directions).filter(|&(&mean, _)| mean != 0.0) {
         for (sum, &g) in origin.iter_mut().zip(direction) {
@@ -41,11 +41,14 @@ pub(super) fn signatures(features: &LabelFeatures, mean: &[f64], seed: u64, word
     signatures
 }
 
-/// Components of 32 directions `[d, 32]`.
-fn directions(d: usize, seed: u64, word: usize) -> Vec<[f32; WORD]> {
+/// Components of 32 directions `[d, 32]`, drawn for the columns that any label has.
+fn directions(in_use: &[bool], seed: u64, word: usize) -> Vec<[f32; WORD]> {
     let column = |c: usize| {
+        if !in_use[c] {
+            return [0.0; WORD];
+        }
         let mut draws = Draws::new(seed, Purpose::Directions, (word as u64) << 40 | c as u64);
         std::array::from_fn(|_| draws.normal())
     };
-    (0..d).into_par_iter().with_min_len(TASK).map(column).collect()
+    (0..in_use.len()).into_par_iter().with_min_len(TASK).map(column).collect()
 }

@@ -1,0 +1,121 @@
+//! `xmc sample --data DIR --out DIR`: a part of a dataset that is enough to learn from.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+
+use anyhow::{Context, Result, bail};
+use serde::de::DeserializeOwned;
+use xmc::sampling::{
+    HashFeatures, PositivesKept, Report, SampleConfig, Sampler, Volume, label_features, sample,
+};
+use xmc_data::Error;
+use xmc_data::dataset::{Dataset, Part};
+
+use crate::Outcome;
+use crate::args::Sample;
+use crate::progress::Terminal;
+use crate::table::{Align, Table};
+use crate::verbs::import::by_option;
+
+pub(crate) fn run(verb: &Sample, quiet: bool) -> Result<Outcome> {
+    let config = settings(verb)?;
+    if let Some(out) = verb.out.as_ref().filter(|out| out.exists())
+        && out.read_dir().map_or(true, |mut entries| entries.next().is_some())
+    {
+        bail!("{}: exists and is not an empty folder; choose another --out", out.display());
+    }
+    let data = Dataset::open(&verb.data)?;
+    let features = label_features(&config, data.labels.names())?;
+    let sample = sample(&data.train.y, features.as_ref(), &config, verb.seed, 0)
+        .with_context(|| data.path.display().to_string())?;
+    drop(features);
+    let text = if verb.json {
+        serde_json::to_string_pretty(&sample.report)? + "\n"
+    } else {
+        shown(&sample.report, &config)
+    };
+    if let Some(out) = &verb.out {
+        let (rows, pairs) = (sample.report.trained_documents, sample.report.trained_pairs);
+        let (labels, test) = (data.labels.len(), data.test.as_ref().map_or(0, Part::rows));
+        if rows == 0 {
+            bail!("{}: no row is left to learn from; choose a larger --ratio", verb.data.display());
+        }
+        sample.save(data, verb.seed, out)?;
+        let out = out.display();
+        Terminal::new(quiet).say(&format!(
+            "{out}: {rows} training rows with {pairs} pairs, {test} test rows, all {labels} labels"
+        ));
+    }
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(Outcome::Done)
+}
+
+/// What the options say.
+fn settings(verb: &Sample) -> Result<SampleConfig> {
+    let file = verb.hash_features_file.clone();
+    let features = if file.is_some() && verb.hash_features == HashFeatures::Auto {
+        HashFeatures::File
+    } else {
+        verb.hash_features
+    };
+    let config = SampleConfig {
+        ratio: verb.ratio,
+        ratio_of: verb.ratio_of,
+        sampler: verb.sampler,
+        features,
+        features_file: file,
+        bits: verb.bits,
+        per_bucket: verb.per_bucket,
+        within: verb.within,
+        max_positives: verb.max_positives,
+        positives: verb.positives,
+        keep_orphans: verb.keep_orphans,
+        resample: false,
+    };
+    config.check().map_err(|problem| match problem {
+        Error::Config { key, value, expected } if key.starts_with("features") => {
+            by_option(Error::Config { key: format!("hash_{key}"), value, expected })
+        }
+        other => by_option(other),
+    })?;
+    Ok(config)
+}
+
+/// A name as configuration files spell it.
+pub(crate) fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
+    serde_json::from_value(name.into()).map_err(|problem| problem.to_string())
+}
+
+/// The three volumes, and how they came about.
+fn shown(report: &Report, config: &SampleConfig) -> String {
+    let columns = [("", Align::Left), ("kept", Align::Right), ("of", Align::Right), ("share", Align::Right)];
+    let mut table = Table::new(&columns);
+    let mut row = |name: &str, volume: Volume| {
+        let share = format!("{:.2} %", 100.0 * volume.share());
+        table.row([name.to_owned(), volume.kept.to_string(), volume.of.to_string(), share]);
+    };
+    row("labels", report.labels);
+    row("pairs", report.pairs);
+    row("documents", report.documents);
+    row("pairs to train on", Volume { kept: report.trained_pairs, of: report.pairs.of });
+    row("documents to train on", Volume { kept: report.trained_documents, of: report.documents.of });
+    let mut text = table.render();
+    if let Some(hashing) = &report.hashing {
+        let unit = if config.sampler == Sampler::Minhash { "words" } else { "bits" };
+        let (bits, buckets) = (hashing.bits, hashing.buckets);
+        let (quota, extra, coverage) = (hashing.quota, hashing.extra, 100.0 * hashing.coverage);
+        let _ = write!(
+            text,
+            "\nhashes of {bits} {unit} make {buckets} buckets; each gives {quota} labels if it has them (c), {extra} \
+             give one more (r); {coverage:.1} % of the buckets give any\n"
+        );
+    }
+    if config.max_positives > 0 {
+        let which = if config.positives == PositivesKept::First { "the first" } else { "random ones" };
+        let _ = writeln!(text, "at most {} labels of a document, {which}", config.max_positives);
+    }
+    if report.labels_without_rows > 0 {
+        let _ = writeln!(text, "{} further labels have no training row", report.labels_without_rows);
+    }
+    text
+}

@@ -6,5 +6,7 @@ pub mod half;
 pub mod matmul;
 pub mod norm;
 pub mod reduce;
+pub mod rms_norm;
 pub mod simd;
 pub mod softmax;
+pub mod swiglu;

@@ -33,6 +33,10 @@ pub(crate) enum Site {
     Probabilities {
         head: usize,
     },
+    /// What goes into a low-rank adapter of one of a layer's matrices.
+    Adapter {
+        matrix: usize,
+    },
     /// Embeddings as they leave the encoder; rows are those of the training data.
     Output,
 }
@@ -70,6 +74,7 @@ impl Dropout {
             Site::FeedForward => 2,
             Site::Pooler => u64::MAX,
             Site::Output => u64::MAX - 1,
+            Site::Adapter { matrix } => u64::MAX - 2 - matrix as u64,
             Site::Probabilities { head } => 3 + head as u64,
         };
         let key = [key.seed, key.step, key.part, layer as u64, site]

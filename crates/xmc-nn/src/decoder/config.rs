@@ -80,6 +80,36 @@ pub struct Config {
 }
 
 impl Config {
+    /// LLaMA with the given sizes, query heads and key heads; everything else as in its smaller models.
+    pub fn llama(
+        vocab: usize,
+        hidden: usize,
+        layers: usize,
+        [heads, kv_heads]: [usize; 2],
+        intermediate: usize,
+    ) -> Self {
+        Config {
+            vocab,
+            hidden,
+            layers,
+            heads,
+            kv_heads,
+            head_dim: hidden / heads.max(1),
+            intermediate,
+            positions: 2048,
+            rope_theta: 10_000.0,
+            rope: RopeLayout::Halves,
+            rope_scaling: None,
+            norm_eps: 1e-5,
+            qkv_bias: false,
+            tied: true,
+            bos: Some(1),
+            eos: vec![2],
+            pad: None,
+            add_bos: true,
+        }
+    }
+
     /// Reads `config.json`; no weights are needed.
     pub fn open(path: &Path) -> Result<Self> {
         Self::from_json(&read_json(path)?).map_err(|problem| Error::file(path, problem))

@@ -9,16 +9,16 @@ crate::simd! {
     /// Every row of `s [rows, cols]` becomes its softmax. A row of nothing but -infinity becomes 0.
     pub fn softmax_rows(s: &mut [f32], cols: usize) {
         for row in s.chunks_exact_mut(cols.max(1)) {
-            let largest = max_lanes::<FUSED>(row);
-            let shift = if largest == f32::NEG_INFINITY { 0.0 } else { largest };
-            for v in row.iter_mut() {
-                *v = exp_lane::<FUSED>(*v - shift);
-            }
-            let sum = sum_lanes::<FUSED>(row);
-            let factor = if sum == 0.0 { 0.0 } else { 1.0 / sum };
-            for v in row.iter_mut() {
-                *v *= factor;
-            }
+            softmax_row::<FUSED>(row);
+        }
+    }
+
+    /// The same where row i sees its first `visible + i` columns; the others become 0.
+    pub fn softmax_rows_causal(s: &mut [f32], cols: usize, visible: usize) {
+        for (i, row) in s.chunks_exact_mut(cols.max(1)).enumerate() {
+            let (seen, hidden) = row.split_at_mut(cols.min(visible + i));
+            softmax_row::<FUSED>(seen);
+            hidden.fill(0.0);
         }
     }
 
@@ -56,6 +56,20 @@ crate::simd! {
     }
 }
 
+#[inline(always)]
+fn softmax_row<const FUSED: bool>(row: &mut [f32]) {
+    let largest = max_lanes::<FUSED>(row);
+    let shift = if largest == f32::NEG_INFINITY { 0.0 } else { largest };
+    for v in row.iter_mut() {
+        *v = exp_lane::<FUSED>(*v - shift);
+    }
+    let sum = sum_lanes::<FUSED>(row);
+    let factor = if sum == 0.0 { 0.0 } else { 1.0 / sum };
+    for v in row.iter_mut() {
+        *v *= factor;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,6 +97,22 @@ mod tests {
         softmax_rows(&mut masked, 2);
         assert_eq!(masked, [0.0, 1.0, 0.0, 0.0]);
         softmax_rows(&mut [], 0);
+    }
+
+    #[test]
+    fn causal_rows_are_softmax_of_what_they_see() {
+        let (rows, cols) = (4, 7);
+        let mut s = row(rows * cols, 3);
+        let before = s.clone();
+        softmax_rows_causal(&mut s, cols, 3);
+        for (i, (found, scores)) in s.chunks(cols).zip(before.chunks(cols)).enumerate() {
+            let mut seen = scores[..3 + i].to_vec();
+            softmax_rows(&mut seen, 3 + i);
+            assert_eq!(found[..3 + i], seen);
+            assert!(found[3 + i..].iter().all(|&p| p == 0.0));
+        }
+        softmax_rows_causal(&mut s[..cols], cols, 0);
+        assert_eq!(s[..cols], [0.0; 7]);
     }
 
     #[test]

@@ -18,7 +18,7 @@
 mod head;
 mod linear;
 mod pooler;
-mod rows;
+pub(crate) mod rows;
 mod start;
 
 use std::path::Path;

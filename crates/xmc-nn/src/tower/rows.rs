@@ -2,6 +2,8 @@
 //! work as a few long ones, and activations stay small.
 
 use super::Tower;
+use crate::batch::Batch;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use crate::tokens::{Tokens, by_budget};
@@ -16,28 +18,37 @@ impl Tower {
         budget: usize,
         progress: &dyn Fn(u64, u64),
     ) -> Result<Tensor> {
-        let n = tokens.len();
-        let inside = rows.last().is_none_or(|&row| (row as usize) < n);
-        if !inside || !rows.is_sorted_by(|a, b| a < b) {
-            return Err(Error::Shape(format!(
-                "rows to embed must rise and lie below {n}, the number of texts"
-            )));
-        }
-        let d = self.dim();
-        let mut embeddings = Tensor::zeros(rows.len(), d, self.device());
-        let (mut done, total) = (0, rows.iter().map(|&row| tokens.row_len(row as usize) as u64).sum());
-        for group in by_budget(tokens, rows, budget) {
-            let batch = tokens.batch(&group);
-            let found = self.embed(&batch)?;
-            for (row, embedding) in group.iter().zip(found.host().chunks_exact(d)) {
-                let Ok(place) = rows.binary_search(row) else { continue };
-                embeddings.host_mut()[place * d..(place + 1) * d].copy_from_slice(embedding);
-            }
-            done += batch.tokens() as u64;
-            progress(done, total);
-        }
-        Ok(embeddings)
+        embed_rows(tokens, rows, budget, (self.dim(), self.device()), progress, &|batch| self.embed(batch))
     }
+}
+
+/// Embeddings `[rows, dim]` of the texts `rows` (rising), each group by `embed`; for all encoders of texts.
+pub(crate) fn embed_rows(
+    tokens: &Tokens,
+    rows: &[u32],
+    budget: usize,
+    (dim, device): (usize, Device),
+    progress: &dyn Fn(u64, u64),
+    embed: &dyn Fn(&Batch) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let n = tokens.len();
+    let inside = rows.last().is_none_or(|&row| (row as usize) < n);
+    if !inside || !rows.is_sorted_by(|a, b| a < b) {
+        return Err(Error::Shape(format!("rows to embed must rise and lie below {n}, the number of texts")));
+    }
+    let mut embeddings = Tensor::zeros(rows.len(), dim, device);
+    let (mut done, total) = (0, rows.iter().map(|&row| tokens.row_len(row as usize) as u64).sum());
+    for group in by_budget(tokens, rows, budget) {
+        let batch = tokens.batch(&group);
+        let found = embed(&batch)?;
+        for (row, embedding) in group.iter().zip(found.host().chunks_exact(dim)) {
+            let Ok(place) = rows.binary_search(row) else { continue };
+            embeddings.host_mut()[place * dim..(place + 1) * dim].copy_from_slice(embedding);
+        }
+        done += batch.tokens() as u64;
+        progress(done, total);
+    }
+    Ok(embeddings)
 }
 
 #[cfg(test)]
@@ -45,9 +56,8 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
-    use crate::batch::Batch;
     use crate::transformer::Config;
-    use crate::{Device, Precision, TowerConfig};
+    use crate::{Precision, TowerConfig};
 
     #[test]
     fn rows_get_the_embeddings_of_their_texts_in_their_order() {

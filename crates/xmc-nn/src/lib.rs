@@ -4,6 +4,7 @@
 //! * [`checkpoint`]: named runs of floats in a checked file;
 //! * [`decoder`]: frozen language models;
 //! * [`dropout`] and [`pool`]: which activations are dropped, how tokens become one vector;
+//! * [`generate`]: decoders continue texts;
 //! * [`hf`]: encoders as folders of Hugging Face;
 //! * [`loss`]: what a step minimises, streamed over all labels;
 //! * [`ops`]: the kernels, chosen by instruction set at run time;
@@ -23,6 +24,7 @@ pub mod decoder;
 pub mod device;
 pub mod dropout;
 pub mod error;
+pub mod generate;
 pub mod hf;
 pub mod loss;
 pub mod ops;

@@ -180,6 +180,26 @@ impl QuantMatrix {
         }
     }
 
+    /// The same for an y of which this thread writes a part only: output i of token t, the first being 0, goes to
+    /// `y + t stride + i`.
+    ///
+    /// # Safety
+    /// So much of y is there, and nobody else uses these elements meanwhile.
+    pub(crate) unsafe fn multiply_to(
+        &self,
+        x: &Input,
+        outputs: Range<usize>,
+        y: *mut f32,
+        stride: usize,
+        add: bool,
+    ) {
+        match x.kind() {
+            Kind::Dense(_) => unreachable!("parts are for few tokens, made ready as bytes"),
+            // SAFETY: the caller's promise.
+            Kind::Bytes(bytes) => unsafe { bytes::part(self, bytes, outputs, y, stride, add) },
+        }
+    }
+
     /// `dx = dy W`, or `+=` with `add`: dy `[t, rows]` made ready as dense, dx `[t, cols]`. All threads share the inputs.
     ///
     /// # Panics

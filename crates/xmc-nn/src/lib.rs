@@ -5,6 +5,7 @@
 //! * [`decoder`]: frozen language models;
 //! * [`dropout`] and [`pool`]: which activations are dropped, how tokens become one vector;
 //! * [`generate`]: decoders continue texts;
+//! * [`gguf`]: language models as single files;
 //! * [`hf`]: encoders as folders of Hugging Face;
 //! * [`loss`]: what a step minimises, streamed over all labels;
 //! * [`ops`]: the kernels, chosen by instruction set at run time;
@@ -25,6 +26,7 @@ pub mod device;
 pub mod dropout;
 pub mod error;
 pub mod generate;
+pub mod gguf;
 pub mod hf;
 pub mod loss;
 pub mod ops;

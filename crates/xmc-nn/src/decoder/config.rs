@@ -155,6 +155,18 @@ impl Config {
         Ok(config)
     }
 
+    /// Adds the ids that a `generation_config.json` lets end a text.
+    pub(super) fn add_ends(&mut self, json: &Value) -> std::result::Result<(), String> {
+        let key = "eos_token_id";
+        let more = Keys::of(json)?.get(key).map(|value| ids(key, value)).transpose()?.unwrap_or_default();
+        for id in more {
+            if !self.eos.contains(&id) {
+                self.eos.push(id);
+            }
+        }
+        self.check()
+    }
+
     /// What positions are multiplied with to get angles, `[d/2]`: `theta^(-2i/d)`, scaled as the model asks.
     pub fn rope_frequencies(&self) -> Vec<f32> {
         let plain = (0..self.head_dim / 2)
@@ -272,7 +284,7 @@ fn llama3(keys: &Keys<'_>) -> std::result::Result<RopeScaling, String> {
 }
 
 /// An id, or several.
-pub(super) fn ids(key: &str, value: &Value) -> std::result::Result<Vec<u32>, String> {
+fn ids(key: &str, value: &Value) -> std::result::Result<Vec<u32>, String> {
     let wrong = || format!("key `{key}` is {value}; expected a token id or a list of them");
     let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(wrong);
     value.as_array().map_or_else(|| Ok(vec![id(value)?]), |list| list.iter().map(id).collect())

@@ -4,6 +4,7 @@
 //! | module | answers |
 //! |---|---|
 //! | [`config`] | which decoder is it? |
+//! | `source` | where do its weights come from? |
 //! | `weights` | what does it hold? |
 //! | `packed` | which token stands where and sees what? |
 //! | `layer`, `attention`, `rope` | the formulas, forward and backward, for all rows of a pass |
@@ -34,6 +35,7 @@ pub(crate) mod packed;
 mod prefix;
 mod prompted;
 pub(crate) mod rope;
+mod source;
 mod tape;
 #[cfg(test)]
 mod tests;
@@ -47,6 +49,7 @@ pub use config::{Config, RopeLayout, RopeScaling};
 pub use lora::LoraConfig;
 pub use prefix::Prefix;
 pub use prompted::{Pooling, Prompted, PromptedConfig, PromptedTape};
+pub use source::Source;
 pub use weights::Quantization;
 
 use crate::batch::Batch;

@@ -48,6 +48,10 @@ pub struct Tokenizer {
     max_len: usize,
     /// Whether the ids of a text that ends at a space are the first ids of every longer text.
     prefix_free: bool,
+    /// What a text without tokens becomes, where no special tokens are added.
+    empty: Option<u32>,
+    /// What ends every text, also one that is cut.
+    end: Option<u32>,
     /// The files as they were when opened, for [`Tokenizer::save`] and the key.
     files: Vec<(&'static str, Vec<u8>)>,
 }
@@ -55,6 +59,11 @@ pub struct Tokenizer {
 impl Tokenizer {
     /// Opens the tokenizer of a model folder, for at most `max_len` tokens a text, special ones included.
     pub fn open(dir: &Path, max_len: usize) -> Result<Self> {
+        Self::from_files(dir, Self::read_files(dir)?, max_len)
+    }
+
+    /// The files of a folder that describe its tokenizer.
+    pub(crate) fn read_files(dir: &Path) -> Result<Vec<(&'static str, Vec<u8>)>> {
         let mut files = Vec::new();
         for name in FILES {
             let path = dir.join(name);
@@ -62,23 +71,42 @@ impl Tokenizer {
                 files.push((name, std::fs::read(&path).map_err(Error::io(&path))?));
             }
         }
+        Ok(files)
+    }
+
+    /// Takes files of a folder, or of a file that holds as much, for at most `max_len` tokens a text.
+    pub(crate) fn from_files(
+        place: &Path,
+        files: Vec<(&'static str, Vec<u8>)>,
+        max_len: usize,
+    ) -> Result<Self> {
         let content = |name: &str| files.iter().find(|(n, _)| *n == name).map(|(_, bytes)| bytes.as_slice());
         let (path, inner) = if let Some(bytes) = content(FILE) {
-            let path = dir.join(FILE);
+            let path = if place.is_dir() { place.join(FILE) } else { place.to_owned() };
             let inner = tokenizers::Tokenizer::from_bytes(bytes)
                 .map_err(|e| Error::file(&path, format!("not a tokenizer that can be read: {e}")))?;
             (path, inner)
         } else if let Some(vocabulary) = content("vocab.txt") {
-            (dir.join("vocab.txt"), word_piece::build(dir, vocabulary, content("tokenizer_config.json"))?)
+            (place.join("vocab.txt"), word_piece::build(place, vocabulary, content("tokenizer_config.json"))?)
         } else {
-            return Err(no_tokenizer(dir));
+            return Err(no_tokenizer(place));
         };
-        Tokenizer { prefix_free: prefix_free(&inner), inner, path, max_len, files }.truncating()
+        let empty = content("tokenizer_config.json").and_then(|config| stand_in(&inner, config));
+        let prefix_free = prefix_free(&inner);
+        Tokenizer { inner, path, max_len, prefix_free, empty, end: None, files }.truncating()
+    }
+
+    /// The same tokenizer with `end` as the last token of every text: a text that is too long is cut before it.
+    ///
+    /// This is a choice of who embeds, not part of the tokenizer: it is not saved.
+    pub fn ending_with(self, end: u32) -> Result<Self> {
+        Tokenizer { end: Some(end), ..self }.truncating()
     }
 
     /// Sets truncation, and checks that every text will have a token.
     fn truncating(mut self) -> Result<Self> {
-        let special = self.inner.get_post_processor().map_or(0, |p| p.added_tokens(false));
+        let added = self.inner.get_post_processor().map_or(0, |p| p.added_tokens(false));
+        let special = added + usize::from(self.end.is_some());
         let max_len = self.max_len;
         if max_len <= special {
             return Err(Error::file(
@@ -89,13 +117,14 @@ impl Tokenizer {
         // The side that is cut is part of the tokenizer, the length is not.
         let direction = self.inner.get_truncation().map_or(TruncationDirection::Right, |t| t.direction);
         self.prefix_free &= direction == TruncationDirection::Right;
-        let truncation = TruncationParams { max_length: max_len, direction, ..Default::default() };
+        let truncation = TruncationParams { max_length: self.kept(), direction, ..Default::default() };
         self.inner.with_padding(None);
         self.inner.with_truncation(Some(truncation)).map_err(|e| Error::file(&self.path, e.to_string()))?;
         if self.ids("")?.is_empty() {
             return Err(Error::file(
                 &self.path,
-                "adds no special tokens, so an empty text would have no token at all",
+                "adds no special tokens and names none (bos_token, eos_token or pad_token in tokenizer_config.json), \
+                 so an empty text would have no token at all",
             ));
         }
         Ok(self)
@@ -115,11 +144,26 @@ impl Tokenizer {
     pub fn encode_one(&self, text: &str) -> Result<Vec<u32>> {
         if let Some(start) = self.start_of(text) {
             let ids = self.ids(start)?;
-            if ids.len() == self.max_len {
-                return Ok(ids);
+            if ids.len() == self.kept() {
+                return Ok(self.ended(ids));
             }
         }
-        self.ids(text)
+        Ok(self.ended(self.ids(text)?))
+    }
+
+    /// Ids of the words of a text alone, without special tokens, and none for an empty text.
+    pub fn encode_words(&self, text: &str) -> Result<Vec<u32>> {
+        self.cut(text, false)
+    }
+
+    /// The id of a token, written as in the vocabulary.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// The text of ids, without special tokens.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        self.inner.decode(ids, true).map_err(|e| Error::file(&self.path, format!("cannot decode: {e}")))
     }
 
     /// Ids of all texts, in parallel.
@@ -156,8 +200,28 @@ impl Tokenizer {
         Ok(())
     }
 
+    /// Tokens of a text that are kept, without the end.
+    fn kept(&self) -> usize {
+        self.max_len - usize::from(self.end.is_some())
+    }
+
+    fn ended(&self, mut ids: Vec<u32>) -> Vec<u32> {
+        if let Some(end) = self.end.filter(|end| ids.last() != Some(end)) {
+            ids.push(end);
+        }
+        ids
+    }
+
     fn ids(&self, text: &str) -> Result<Vec<u32>> {
-        match self.inner.encode_fast(text, true) {
+        let mut ids = self.cut(text, true)?;
+        if ids.is_empty() {
+            ids.extend(self.empty);
+        }
+        Ok(ids)
+    }
+
+    fn cut(&self, text: &str, special: bool) -> Result<Vec<u32>> {
+        match self.inner.encode_fast(text, special) {
             Ok(encoding) => Ok(encoding.get_ids().to_vec()),
             Err(e) => {
                 let shown: String = text.chars().take(60).collect();
@@ -184,6 +248,14 @@ fn prefix_free(inner: &tokenizers::Tokenizer) -> bool {
     let pieces = matches!(inner.get_model(), ModelWrapper::WordPiece(_));
     let added = inner.get_added_tokens_decoder();
     normalizer && words && pieces && added.values().all(|token| !token.content.contains(char::is_whitespace))
+}
+
+/// The token that stands for a text without any: BOS, or else EOS, or else padding, as `tokenizer_config.json` names
+/// them.
+fn stand_in(inner: &tokenizers::Tokenizer, config: &[u8]) -> Option<u32> {
+    let config: serde_json::Value = serde_json::from_slice(config).ok()?;
+    let named = |key: &str| word_piece::special(&config, key).and_then(|token| inner.token_to_id(token));
+    ["bos", "eos", "pad"].into_iter().find_map(named)
 }
 
 fn no_tokenizer(dir: &Path) -> Error {

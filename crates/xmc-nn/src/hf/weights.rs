@@ -54,6 +54,16 @@ struct Found {
     rival: Option<String>,
 }
 
+/// A tensor as it is stored, not yet read.
+pub(crate) struct Stored<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) map: &'a Arc<Mmap>,
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: &'a [usize],
+    /// First byte in the file, and the one after the last.
+    pub(crate) bytes: (usize, usize),
+}
+
 impl Weights {
     /// Opens `model.safetensors` of a folder, or the files that its index lists.
     pub fn open(dir: &Path) -> Result<Self> {
@@ -74,6 +84,23 @@ impl Weights {
     /// The files that hold the tensors.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(|(path, _)| path.as_path())
+    }
+
+    /// Names of all tensors, without the prefixes of classes.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// All bytes of all files.
+    pub(crate) fn maps(&self) -> impl Iterator<Item = &[u8]> {
+        self.files.iter().map(|(_, map)| &map[..])
+    }
+
+    /// Where a tensor lies, if there is one of this name.
+    pub(crate) fn stored(&self, name: &str) -> Option<Stored<'_>> {
+        let found = self.tensors.get(name)?;
+        let (path, map) = &self.files[found.file];
+        Some(Stored { path, map, dtype: found.dtype, shape: &found.shape, bytes: found.bytes })
     }
 
     /// Refuses files that lack a parameter of `layout` or have it in another shape, and looks at no number.

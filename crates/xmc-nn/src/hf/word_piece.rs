@@ -51,7 +51,7 @@ pub(super) fn build(dir: &Path, vocabulary: &[u8], config: Option<&[u8]>) -> Res
 }
 
 /// A special token as the configuration names it, plain or as an object.
-fn special<'c>(config: &'c Value, name: &str) -> Option<&'c str> {
+pub(super) fn special<'c>(config: &'c Value, name: &str) -> Option<&'c str> {
     let token = config.get(format!("{name}_token"))?;
     token.as_str().or_else(|| token.get("content")?.as_str())
 }

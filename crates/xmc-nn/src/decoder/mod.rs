@@ -83,6 +83,21 @@ pub struct Decoder {
 }
 
 impl Decoder {
+    /// Reads all weights of a source, or maps them; matrices of layers are held as `quantization` says.
+    ///
+    /// # Errors
+    /// If a weight is missing, damaged, of another shape, or cannot be held so.
+    pub fn open(source: &Source, quantization: Quantization, precision: Precision) -> Result<Self> {
+        let matrix = |name: &str, [rows, cols]: [usize; 2]| source.matrix(name, rows, cols);
+        let vector = |name: &str, len: usize| {
+            source.vector(name, len)?.ok_or_else(|| {
+                Error::file(source.path(), format!("has no tensor `{name}`; the file is incomplete"))
+            })
+        };
+        let weights = Weights::collect(source.config(), quantization, &matrix, &vector)?;
+        Ok(Self::with(source.config().clone(), weights, precision))
+    }
+
     /// A decoder with random weights, a function of `seed`, scaled so that signals neither vanish nor explode.
     ///
     /// # Errors

@@ -1,0 +1,85 @@
+//! Decoders beside transformers: hidden states, logits, embeddings behind a prompt and the prompt's gradient.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value;
+use xmc_nn::decoder::{Decoder, Prompted, PromptedConfig, Quantization, Source};
+use xmc_nn::{Batch, Device, Precision, Tensor};
+
+fn floats(json: &Value) -> Vec<f32> {
+    json.as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect()
+}
+
+fn near(found: &[f32], want: &[f32], within: f32) {
+    assert_eq!(found.len(), want.len());
+    for (i, (a, b)) in found.iter().zip(want).enumerate() {
+        assert!((a - b).abs() <= within, "{i}: {a}, expected {b}");
+    }
+}
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/decoders").join(name)
+}
+
+#[test]
+fn llama_and_qwen2_are_those_of_transformers() {
+    for name in ["llama", "qwen2"] {
+        let golden: Value =
+            serde_json::from_str(&std::fs::read_to_string(folder(name).join("golden.json")).unwrap())
+                .unwrap();
+        let texts = golden["texts"].as_array().unwrap();
+        let batch = Batch::new(texts.iter().map(|text| {
+            text.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect::<Vec<_>>()
+        }));
+        let source = Source::open(&folder(name)).unwrap();
+        let decoder = Decoder::open(&source, Quantization::Stored, Precision::F32).unwrap();
+        let hidden = decoder.hidden(&batch, None).unwrap();
+        near(&hidden, &floats(&golden["hidden"]), 1e-4);
+        near(&decoder.logits(&hidden).unwrap(), &floats(&golden["logits"]), 1e-4);
+
+        let config = PromptedConfig::default();
+        let prompted = Prompted::new(Arc::new(decoder), config, &floats(&golden["prompt"]), 0).unwrap();
+        let (embeddings, tape) = prompted.embed_train(&batch, None).unwrap();
+        near(embeddings.host(), &floats(&golden["embeddings"]), 1e-5);
+        let outer = (0..embeddings.host().len()).map(|i| (1.7 * i as f32).cos()).collect();
+        let outer = Tensor::from_host(batch.len(), prompted.dim(), outer, Device::Cpu).unwrap();
+        let mut grads = vec![0.0; prompted.layout().len()];
+        prompted.backward(&batch, tape, &outer, &mut grads).unwrap();
+        near(&grads, &floats(&golden["gradient"]), 1e-4);
+    }
+}
+
+/// Needs the file of `scripts/fetch-decoder`.
+#[test]
+fn a_real_decoder_prefers_sentences_to_shuffled_words() {
+    let Some(path) = std::env::var_os("XMC_DECODER") else { return };
+    let source = Source::open(Path::new(&path)).unwrap();
+    let tokenizer = source.tokenizer(64).unwrap();
+    // Mean log-losses are those of transformers with the weights of SmolLM2-135M-Instruct.Q4_1 unpacked, in f32.
+    let sentences = [
+        (
+            4.679_034,
+            ["The children walked to school in the rain.", "rain. school The walked in to the children"],
+        ),
+        (6.842_508, ["Water boils at one hundred degrees.", "hundred boils one degrees. at Water"]),
+    ];
+    for (precision, within) in [(Precision::F32, 1e-4), (Precision::Bf16, 0.02)] {
+        let decoder = Decoder::open(&source, Quantization::Stored, precision).unwrap();
+        for (loss, texts) in sentences {
+            let [good, bad] = texts.map(|text| {
+                let ids = tokenizer.encode_one(text).unwrap();
+                let logits = decoder.logits(&decoder.hidden(&Batch::new([&ids]), None).unwrap()).unwrap();
+                let vocab = decoder.config().vocab;
+                let each = ids[1..].iter().zip(logits.chunks(vocab)).map(|(&id, row)| {
+                    let sum: f64 = row.iter().map(|&v| f64::from(v).exp()).sum();
+                    sum.ln() - f64::from(row[id as usize])
+                });
+                each.sum::<f64>() / (ids.len() - 1) as f64
+            });
+            assert!((good - loss).abs() < within && good + 1.0 < bad, "{texts:?}: {good} {bad}");
+        }
+    }
+}

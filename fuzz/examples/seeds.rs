@@ -31,6 +31,11 @@ fn main() -> Outcome<()> {
         }
     }
     seed_sparse_text(&corpus("sparse_text")?)?;
+    for file in files(&root.join("../crates/xmc-nn/tests/golden/gguf"))? {
+        if file.extension().is_some_and(|extension| extension == "gguf") {
+            fs::copy(&file, corpus("gguf")?.join(file.file_name().ok_or("a name")?))?;
+        }
+    }
     seed_models(&corpus("models")?)
 }
 

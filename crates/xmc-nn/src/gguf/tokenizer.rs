@@ -287,3 +287,134 @@ fn merges_by_score<'a>(vocabulary: &Vocabulary<'a>, scores: &[f64]) -> Vec<[&'a 
 fn problem(file: &File, problem: &str) -> Error {
     Error::file(file.path(), problem)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::gguf::write::Writer;
+    use crate::hf::Tokenizer;
+
+    const KINDS: [&str; 5] = ["gpt-2", "smollm", "qwen2", "llama-bpe", "llama"];
+
+    fn golden(name: &str) -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gguf").join(name)
+    }
+
+    fn tokenizer(name: &str, max_len: usize) -> Tokenizer {
+        let path = golden(&format!("{name}.gguf"));
+        let files = tokenizer_files(&File::open(&path).unwrap()).unwrap();
+        Tokenizer::from_files(&path, files, max_len).unwrap()
+    }
+
+    fn ids() -> HashMap<String, Value> {
+        serde_json::from_slice(&std::fs::read(golden("ids.json")).unwrap()).unwrap()
+    }
+
+    fn texts() -> Vec<String> {
+        serde_json::from_value(ids()["texts"].clone()).unwrap()
+    }
+
+    #[test]
+    fn ids_are_those_of_the_library_that_trained() {
+        for name in KINDS {
+            let tokenizer = tokenizer(name, 512);
+            let expected: Vec<Vec<u32>> = serde_json::from_value(ids()[name].clone()).unwrap();
+            assert!(expected.len() > 20);
+            for (text, mut expected) in texts().iter().zip(expected) {
+                if expected.is_empty() {
+                    expected.push(1); // BOS stands for a text without tokens
+                }
+                assert_eq!(tokenizer.encode_one(text).unwrap(), expected, "{name}: {text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn texts_come_back_out_of_their_ids() {
+        for name in KINDS {
+            let tokenizer = tokenizer(name, 512);
+            // Special tokens are left out of texts, and Qwen2 composes accents.
+            for text in texts().iter().filter(|text| !text.contains("<|") && !text.contains('\u{301}')) {
+                let ids = tokenizer.encode_one(text).unwrap();
+                assert_eq!(&tokenizer.decode(&ids).unwrap(), text, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_saved_tokenizer_is_the_same() {
+        for name in KINDS {
+            let dir = tempfile::tempdir().unwrap();
+            let tokenizer = tokenizer(name, 8);
+            tokenizer.save(dir.path()).unwrap();
+            let again = Tokenizer::open(dir.path(), 8).unwrap();
+            for text in texts() {
+                assert_eq!(again.encode_one(&text).unwrap(), tokenizer.encode_one(&text).unwrap(), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_end_is_put_behind_texts_that_are_cut_before_it() {
+        for name in KINDS {
+            let plain = tokenizer(name, 7);
+            let ending = tokenizer(name, 8).ending_with(0).unwrap();
+            for text in texts() {
+                let expected = [plain.encode_one(&text).unwrap(), vec![0]].concat();
+                assert_eq!(ending.encode_one(&text).unwrap(), expected, "{name}: {text:?}");
+            }
+            assert!(plain.encode_words("").unwrap().is_empty());
+        }
+        let error = tokenizer("llama", 2).ending_with(0).unwrap_err().to_string();
+        assert!(
+            error.contains("max_len 2 leaves no room for text: every text has 2 special tokens"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused_by_name() {
+        let good = || {
+            Writer::default()
+                .text("tokenizer.ggml.model", "gpt2")
+                .text("tokenizer.ggml.pre", "smollm")
+                .texts("tokenizer.ggml.tokens", &["<e>", "a", "b", "ab"])
+                .integers("tokenizer.ggml.token_type", &[3, 1, 1, 1])
+                .texts("tokenizer.ggml.merges", &["a b"])
+                .size("tokenizer.ggml.eos_token_id", 0)
+        };
+        let read = |writer: &Writer| {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            writer.save(file.path());
+            let files = tokenizer_files(&File::open(file.path()).unwrap())?;
+            Tokenizer::from_files(file.path(), files, 8)
+        };
+        assert_eq!(read(&good()).unwrap().encode_one("ab").unwrap(), [3]);
+        for (writer, expected) in [
+            (
+                good().text("tokenizer.ggml.model", "t5"),
+                "key `tokenizer.ggml.model` is t5; expected gpt2 or llama",
+            ),
+            (
+                good().text("tokenizer.ggml.pre", "viking"),
+                "key `tokenizer.ggml.pre` is `viking`, which is not supported",
+            ),
+            (good().without("tokenizer.ggml.tokens"), "the file has no tokenizer"),
+            (good().without("tokenizer.ggml.merges"), "key `tokenizer.ggml.merges` is missing"),
+            (good().texts("tokenizer.ggml.merges", &["ab"]), "merge `ab` is not two tokens"),
+            (good().texts("tokenizer.ggml.merges", &["a z"]), "not a tokenizer that can be read"),
+            (good().integers("tokenizer.ggml.token_type", &[1]), "1 kinds of 4 tokens"),
+            (
+                good().size("tokenizer.ggml.eos_token_id", 4),
+                "`tokenizer.ggml.eos_token_id` is 4; expected 0 to 3",
+            ),
+            (good().without("tokenizer.ggml.eos_token_id"), "an empty text would have no token"),
+            (good().text("tokenizer.ggml.model", "llama"), "key `tokenizer.ggml.scores`: expected a number"),
+        ] {
+            let error = read(&writer).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

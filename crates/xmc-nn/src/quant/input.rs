@@ -139,6 +139,9 @@ impl Bytes {
     }
 }
 
+/// Adding it rounds a number of a byte to an integer, which then lies in the lowest bits (1.5 * 2^23).
+const ROUND: f32 = 12_582_912.0;
+
 crate::simd! {
     fn quantize(x: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [f32]) {
         for b in 0..scales.len() {
@@ -157,9 +160,9 @@ crate::simd! {
             let mut sum = 0;
             for (half, block) in block.as_chunks::<16>().0.iter().enumerate() {
                 for (code, v) in codes[half * QUAD * 16..][..16].iter_mut().zip(block) {
-                    let rounded = (v * inverse).round_ties_even() as i32;
-                    *code = rounded as i8;
-                    sum += rounded;
+                    // The lowest bits of the sum are the nearest integer: no cast that must look for NaN.
+                    *code = (v * inverse + ROUND).to_bits() as i8;
+                    sum += i32::from(*code);
                 }
             }
             scales[b] = scale;

@@ -65,10 +65,10 @@ use rope::{Rope, Turns};
 use weights::Weights;
 
 /// Hears the number of a layer and its turned keys and values `[t, kv_heads width]`.
-pub(crate) type KeepKeys<'a> = dyn FnMut(usize, &[f32], &[f32]) + 'a;
+pub(crate) type KeepKeys<'a> = dyn FnMut(usize, &[f32], &[f32]) + Send + 'a;
 
 /// Hears the number of a layer and what goes into it `[t, h]`.
-pub(crate) type KeepInput<'a> = dyn FnMut(usize, &[f32]) + 'a;
+pub(crate) type KeepInput<'a> = dyn FnMut(usize, &[f32]) + Send + 'a;
 
 /// A frozen decoder.
 #[derive(Debug)]
@@ -255,16 +255,19 @@ impl Decoder {
         let positions = packed.positions();
         let turns = self.turns(&positions);
         let pass = self.pass(packed, &positions, &turns, adapter);
-        let mut work = self.take_work();
-        let len = packed.rows() * self.config.kv_heads * self.config.head_dim;
-        for (index, weights) in self.weights.layers.iter().enumerate() {
-            before(index, x);
-            let layer = Layer { pass, index, weights };
-            layer.forward(front(prefix, index), x, &mut work);
-            let (keys, values) = work.keys_values(len);
-            keep(index, keys, values);
-        }
-        self.give_work(work);
+        // As one task: hundreds of parallel regions that begin outside the pool would each wake a thread and wait for it.
+        rayon::scope(|_| {
+            let mut work = self.take_work();
+            let len = packed.rows() * self.config.kv_heads * self.config.head_dim;
+            for (index, weights) in self.weights.layers.iter().enumerate() {
+                before(index, x);
+                let layer = Layer { pass, index, weights };
+                layer.forward(front(prefix, index), x, &mut work);
+                let (keys, values) = work.keys_values(len);
+                keep(index, keys, values);
+            }
+            self.give_work(work);
+        });
     }
 
     /// hidden = norm(x)

@@ -76,10 +76,12 @@ impl Decoder {
             dhidden,
             &mut dx[prompt * h..],
         );
-        for (index, weights) in weights.layers.iter().enumerate().rev() {
-            let layer = Layer { pass, index, weights };
-            layer.backward(&inputs[index], &mut dx, &mut work, grads.as_deref_mut());
-        }
+        rayon::scope(|_| {
+            for (index, weights) in weights.layers.iter().enumerate().rev() {
+                let layer = Layer { pass, index, weights };
+                layer.backward(&inputs[index], &mut dx, &mut work, grads.as_deref_mut());
+            }
+        });
         for (sum, d) in dprompt.iter_mut().zip(&dx[..prompt * h]) {
             *sum += d;
         }

@@ -418,9 +418,13 @@ pub(crate) struct Sample {
     /// them, random draws any.
     #[arg(long, value_name = "NAME", default_value = "simhash", value_parser = named::<Sampler>)]
     pub(crate) sampler: Sampler,
-    /// What a label looks like, for simhash and race: tfidf (words and characters of its name) or file.
+    /// What a label looks like, for simhash and race: tfidf (words and characters of its name), file, or with --decoder
+    /// tokemb (its token embeddings) or llm (its last hidden state). auto is tokemb with --decoder, else tfidf.
     #[arg(long, value_name = "NAME", default_value = "auto", value_parser = named::<HashFeatures>)]
     pub(crate) hash_features: HashFeatures,
+    /// Decoder that looks at the names: a GGUF file, or a folder in Hugging Face layout.
+    #[arg(long, value_name = "FILE|DIR")]
+    pub(crate) decoder: Option<PathBuf>,
     /// A row of features for each label: a matrix of numpy.
     #[arg(long, value_name = "FILE.npy")]
     pub(crate) hash_features_file: Option<PathBuf>,

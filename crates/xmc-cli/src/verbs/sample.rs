@@ -10,6 +10,7 @@ use xmc::sampling::{
 };
 use xmc_data::Error;
 use xmc_data::dataset::{Dataset, Part};
+use xmc_nn::decoder::Source;
 
 use crate::Outcome;
 use crate::args::Sample;
@@ -25,7 +26,8 @@ pub(crate) fn run(verb: &Sample, quiet: bool) -> Result<Outcome> {
         bail!("{}: exists and is not an empty folder; choose another --out", out.display());
     }
     let data = Dataset::open(&verb.data)?;
-    let features = label_features(&config, data.labels.names())?;
+    let decoder = verb.decoder.as_deref().map(Source::open).transpose()?;
+    let features = label_features(&config, data.labels.names(), decoder.as_ref())?;
     let sample = sample(&data.train.y, features.as_ref(), &config, verb.seed, 0)
         .with_context(|| data.path.display().to_string())?;
     drop(features);

@@ -12,6 +12,7 @@
 
 mod config;
 mod dataset;
+mod decoder;
 mod features;
 mod keys;
 mod medoid;
@@ -26,6 +27,7 @@ mod volume;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use xmc_data::{Csr, CsrBuilder, Strings};
+use xmc_nn::decoder::Source;
 
 use self::config::MOST_BITS;
 use self::order::Order;
@@ -53,18 +55,33 @@ pub struct Sample {
     pub labels: Vec<u32>,
 }
 
-/// What labels with these `names` look like, or `None` where the sampler does not look at them.
-pub fn label_features(config: &SampleConfig, names: &Strings) -> Result<Option<LabelFeatures>> {
+/// What labels with these `names` look like, or `None` where the sampler does not look at them. `decoder` is needed for
+/// what a decoder makes of names, and `auto` then means its token embeddings.
+pub fn label_features(
+    config: &SampleConfig,
+    names: &Strings,
+    decoder: Option<&Source>,
+) -> Result<Option<LabelFeatures>> {
     if config.takes_all_labels() {
         return Ok(None);
     }
     match (config.sampler, config.features, &config.features_file) {
-        (Sampler::Random, ..) => Ok(None),
-        (Sampler::Minhash, ..) => LabelFeatures::words(names).map(Some),
-        (_, HashFeatures::File, Some(path)) => LabelFeatures::file(path, names.len()).map(Some),
-        (_, HashFeatures::Auto | HashFeatures::Tfidf, _) => LabelFeatures::tfidf(names).map(Some),
-        (_, features, _) => Err(Error::Mismatch(format!("label features {features:?} need a decoder"))),
+        (Sampler::Random, ..) => return Ok(None),
+        (Sampler::Minhash, ..) => LabelFeatures::words(names),
+        (_, HashFeatures::File, Some(path)) => LabelFeatures::file(path, names.len()),
+        (_, features, _) => match (features, decoder) {
+            (HashFeatures::Auto | HashFeatures::Tokemb, Some(decoder)) => {
+                LabelFeatures::token_embeddings(names, decoder)
+            }
+            (HashFeatures::Llm, Some(decoder)) => LabelFeatures::last_hidden(names, decoder),
+            (HashFeatures::Tokemb | HashFeatures::Llm, None) => Err(Error::Mismatch(format!(
+                "label features `{}` need a decoder: give one with --decoder, or choose tfidf",
+                format!("{features:?}").to_lowercase()
+            ))),
+            _ => LabelFeatures::tfidf(names),
+        },
     }
+    .map(Some)
 }
 
 /// Takes labels of `y` `[n, L]`. `features` are those of [`label_features`]; an `epoch` changes something only if the

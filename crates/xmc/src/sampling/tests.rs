@@ -159,7 +159,7 @@ fn a_quarter_of_the_pairs_is_met_to_within_one_label() {
         for (ratio_of, slack) in [(RatioOf::Pairs, most), (RatioOf::Documents, most), (RatioOf::Labels, 1.0)]
         {
             let config = SampleConfig { ratio_of, sampler, ..Default::default() };
-            let features = label_features(&config, &names).unwrap();
+            let features = label_features(&config, &names, None).unwrap();
             let sample = sample(&y, features.as_ref(), &config, 3, 0).unwrap();
             let report = sample.report;
             let volume = match ratio_of {
@@ -186,7 +186,7 @@ fn a_sample_is_the_same_at_any_number_of_threads_and_another_for_another_seed() 
         let config = SampleConfig { sampler, ..Default::default() };
         let drawn = |threads: usize, seed: u64| {
             rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| {
-                let features = label_features(&config, &names).unwrap();
+                let features = label_features(&config, &names, None).unwrap();
                 sample(&y, features.as_ref(), &config, seed, 0).unwrap()
             })
         };
@@ -200,7 +200,7 @@ fn an_epoch_changes_labels_only_if_asked() {
     let (y, names) = (zipf(), names());
     let of = |resample: bool, epoch: u64| {
         let config = SampleConfig { resample, ..Default::default() };
-        let features = label_features(&config, &names).unwrap();
+        let features = label_features(&config, &names, None).unwrap();
         sample(&y, features.as_ref(), &config, 1, epoch).unwrap()
     };
     assert_eq!(of(false, 0), of(false, 4));
@@ -219,7 +219,7 @@ fn heads_and_tails_of_buckets_are_the_frequent_and_the_rare() {
     let frequency = frequencies(&y);
     let mean = |within: Within| {
         let config = SampleConfig { within, bits: Some(4), ratio_of: RatioOf::Labels, ..Default::default() };
-        let features = label_features(&config, &names).unwrap();
+        let features = label_features(&config, &names, None).unwrap();
         let sample = sample(&y, features.as_ref(), &config, 1, 0).unwrap();
         let rows: u32 = sample.labels.iter().map(|&l| frequency[l as usize]).sum();
         f64::from(rows) / sample.labels.len() as f64
@@ -233,7 +233,7 @@ fn heads_and_tails_of_buckets_are_the_frequent_and_the_rare() {
 fn all_labels_need_no_features() {
     let y = zipf();
     let config = SampleConfig { ratio: 1.0, max_positives: 0, ..Default::default() };
-    assert!(label_features(&config, &names()).unwrap().is_none());
+    assert!(label_features(&config, &names(), None).unwrap().is_none());
     let sample = sample(&y, None, &config, 0, 0).unwrap();
     assert_eq!(sample.labels, (0..499).collect::<Vec<u32>>());
     assert_eq!(sample.pairs(&y, 0, 0), y);
@@ -260,11 +260,12 @@ fn rows_of_a_file_are_label_features() {
     xmc_data::formats::npy::write_dense(&path, &rows).unwrap();
     let features = HashFeatures::File;
     let config = SampleConfig { features, features_file: Some(path), ..Default::default() };
-    let Some(LabelFeatures::Dense(read)) = label_features(&config, &Strings::new(["a", "b"])).unwrap() else {
+    let Some(LabelFeatures::Dense(read)) = label_features(&config, &Strings::new(["a", "b"]), None).unwrap()
+    else {
         panic!("dense");
     };
     assert_eq!(read.values(), [0.6, 0.8, 0.0, 0.0]);
-    let message = label_features(&config, &Strings::new(["a"])).unwrap_err().to_string();
+    let message = label_features(&config, &Strings::new(["a"]), None).unwrap_err().to_string();
     assert!(message.contains("rows.npy: 2 rows, but 1 labels"), "{message}");
 }
 

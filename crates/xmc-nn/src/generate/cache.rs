@@ -1,15 +1,19 @@
 //! What does a decoder remember of the tokens so far? Keys and values of every layer, so that a new token is all that has
 //! to be computed.
 //!
-//! A [`Cache`] is one sequence: keys and values `[layers, kv_heads, capacity, d]` each. Keys are stored as they are
-//! multiplied, rotated to their positions. f32 costs `8 layers kv_heads d` bytes a token, for SmolLM2-135M 46 KB; a
+//! A [`Cache`] is one sequence. Of every layer and head it has the values `[capacity, d]` and the keys the other way round,
+//! `[d, capacity]`: scores of 32 positions then lie side by side and need no sums across lanes. Keys are stored as they
+//! are multiplied, rotated to their positions. f32 costs `8 layers kv_heads d` bytes a token, for SmolLM2-135M 46 KB; a
 //! step reads them once, which is little beside the weights until sequences have some thousand tokens.
 
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use crate::ops::reduce::{axpy, axpy4, dot, dot4};
+use crate::ops::simd::{LANES, fma};
 use crate::ops::softmax::softmax_rows;
+
+/// Queries that are taken at once; a key and a value are then read once for all of them.
+const GROUP: usize = 4;
 
 /// Keys and values of one sequence.
 #[derive(Debug, Default)]
@@ -25,6 +29,9 @@ pub(crate) struct Cache {
 impl Cache {
     /// Forgets everything and makes room for `capacity` tokens. Memory is kept and grows only if it must.
     pub(crate) fn reset(&mut self, layers: usize, kv_heads: usize, head_dim: usize, capacity: usize) {
+        // Whole registers, and an odd number of lines of the processor's cache: else the same places of it would have to
+        // hold all rows of the keys.
+        let capacity = capacity.next_multiple_of(LANES) + LANES / 2;
         let size = layers * kv_heads * head_dim * capacity;
         for numbers in [&mut self.keys, &mut self.values] {
             if numbers.len() < size {
@@ -47,13 +54,14 @@ impl Cache {
     /// Writes keys and values of the tokens from the first free position on: rows of `kv_heads d` numbers, `stride` apart.
     /// They count once [`Cache::advance`] has been called.
     pub(crate) fn write(&mut self, layer: usize, keys: &[f32], values: &[f32], stride: usize) {
-        let (width, d) = (self.kv_heads * self.head_dim, self.head_dim);
-        for (rows, numbers) in [(keys, &mut self.keys), (values, &mut self.values)] {
-            for (row, position) in rows.chunks(stride.max(1)).zip(self.len..self.capacity) {
-                for (head, part) in row[..width].chunks_exact(d).enumerate() {
-                    let at = ((layer * self.kv_heads + head) * self.capacity + position) * d;
-                    numbers[at..at + d].copy_from_slice(part);
-                }
+        let (width, d, capacity) = (self.kv_heads * self.head_dim, self.head_dim, self.capacity);
+        let rows = keys.chunks(stride.max(1)).zip(values.chunks(stride.max(1)));
+        for ((keys, values), position) in rows.zip(self.len..capacity) {
+            for head in 0..self.kv_heads {
+                let first = (layer * self.kv_heads + head) * capacity * d;
+                let part = head * d..(head + 1) * d;
+                put(&keys[..width][part.clone()], &mut self.keys[first..][..d * capacity], position);
+                self.values[first + position * d..][..d].copy_from_slice(&values[..width][part]);
             }
         }
     }
@@ -102,47 +110,118 @@ impl SharedCache<'_> {
         scores: &mut Vec<f32>,
     ) {
         let d = self.head_dim;
-        assert!(self.len < self.capacity && key.len() == d && value.len() == d && queries.len() == out.len());
+        assert!(self.len < self.capacity && key.len() == d && value.len() == d);
+        assert!(queries.len() == out.len() && queries.len().is_multiple_of(d));
         let first = (layer * self.kv_heads + head) * self.capacity * d;
-        let all = first..first + (self.len + 1) * d;
+        let all = first..first + self.capacity * d;
         // SAFETY: the caller's promise.
         let (keys, values) = unsafe { (self.keys.part(all.clone()), self.values.part(all)) };
-        keys[self.len * d..].copy_from_slice(key);
-        values[self.len * d..].copy_from_slice(value);
-        scores.resize(self.len + 1, 0.0);
-        for (query, out) in queries.chunks_exact(d).zip(out.chunks_exact_mut(d)) {
-            attend(query, keys, values, scores, out);
+        put(key, keys, self.len);
+        values[self.len * d..][..d].copy_from_slice(value);
+        let visible = self.len + 1;
+        let stride = visible.next_multiple_of(LANES);
+        for (queries, out) in queries.chunks(GROUP * d).zip(out.chunks_mut(GROUP * d)) {
+            scores.resize(queries.len() / d * stride, 0.0);
+            multiply_keys(queries, keys, self.capacity, d, scores);
+            for scores in scores.chunks_exact_mut(stride) {
+                softmax_rows(&mut scores[..visible], visible);
+            }
+            add_values(scores, stride, &values[..visible * d], d, out);
         }
     }
 }
 
-/// `out [d]` = softmax(query keys^T) values over all positions.
-fn attend(query: &[f32], keys: &[f32], values: &[f32], scores: &mut [f32], out: &mut [f32]) {
-    let d = query.len();
-    let (fours, rest) = scores.as_chunks_mut::<4>();
-    let tail = fours.len() * 4;
-    for (scores, keys) in fours.iter_mut().zip(keys.chunks_exact(4 * d)) {
-        *scores = dot4(query, &quarters(keys));
-    }
-    for (score, key) in rest.iter_mut().zip(keys[tail * d..].chunks_exact(d)) {
-        *score = dot(query, key);
-    }
-    let positions = scores.len();
-    softmax_rows(scores, positions);
-    out.fill(0.0);
-    let (fours, rest) = scores.as_chunks::<4>();
-    for (scores, values) in fours.iter().zip(values.chunks_exact(4 * d)) {
-        axpy4(scores, &quarters(values), out);
-    }
-    for (&score, value) in rest.iter().zip(values[tail * d..].chunks_exact(d)) {
-        axpy(score, value, out);
+/// Writes a key `[d]` to its position of `keys [d, capacity]`.
+fn put(key: &[f32], keys: &mut [f32], position: usize) {
+    let capacity = keys.len() / key.len().max(1);
+    for (&value, row) in key.iter().zip(keys.chunks_exact_mut(capacity)) {
+        row[position] = value;
     }
 }
 
-/// Four rows that lie one after the other.
-fn quarters(rows: &[f32]) -> [&[f32]; 4] {
-    let d = rows.len() / 4;
-    [&rows[..d], &rows[d..2 * d], &rows[2 * d..3 * d], &rows[3 * d..]]
+crate::simd! {
+    /// `scores [group, stride]` = `queries [group, d]` times `keys [d, capacity]`, as many positions as there is room for.
+    fn multiply_keys(queries: &[f32], keys: &[f32], capacity: usize, d: usize, scores: &mut [f32]) {
+        match queries.len() / d {
+            1 => keys_of::<FUSED, 1>(queries, keys, capacity, d, scores),
+            2 => keys_of::<FUSED, 2>(queries, keys, capacity, d, scores),
+            3 => keys_of::<FUSED, 3>(queries, keys, capacity, d, scores),
+            _ => keys_of::<FUSED, 4>(queries, keys, capacity, d, scores),
+        }
+    }
+
+    /// `out [group, d]` = `scores [group, stride]` times `values [positions, d]`.
+    fn add_values(scores: &[f32], stride: usize, values: &[f32], d: usize, out: &mut [f32]) {
+        match out.len() / d {
+            1 => values_of::<FUSED, 1>(scores, stride, values, d, out),
+            2 => values_of::<FUSED, 2>(scores, stride, values, d, out),
+            3 => values_of::<FUSED, 3>(scores, stride, values, d, out),
+            _ => values_of::<FUSED, 4>(scores, stride, values, d, out),
+        }
+    }
+}
+
+/// The scores of G queries, [`LANES`] positions at a time.
+#[inline(always)]
+fn keys_of<const FUSED: bool, const G: usize>(
+    queries: &[f32],
+    keys: &[f32],
+    capacity: usize,
+    d: usize,
+    scores: &mut [f32],
+) {
+    let stride = scores.len() / G;
+    for first in (0..stride).step_by(LANES) {
+        let mut sums = [[0f32; LANES]; G];
+        for (i, row) in keys.chunks_exact(capacity).enumerate() {
+            let Some(row) = row[first..].first_chunk::<LANES>() else { return };
+            for g in 0..G {
+                let q = queries[g * d + i];
+                for lane in 0..LANES {
+                    sums[g][lane] = fma::<FUSED>(q, row[lane], sums[g][lane]);
+                }
+            }
+        }
+        for g in 0..G {
+            scores[g * stride + first..][..LANES].copy_from_slice(&sums[g]);
+        }
+    }
+}
+
+/// The sums of values for G queries, [`LANES`] columns at a time, then what is left one by one.
+#[inline(always)]
+fn values_of<const FUSED: bool, const G: usize>(
+    scores: &[f32],
+    stride: usize,
+    values: &[f32],
+    d: usize,
+    out: &mut [f32],
+) {
+    let whole = d / LANES * LANES;
+    for first in (0..whole).step_by(LANES) {
+        let mut sums = [[0f32; LANES]; G];
+        for (j, row) in values.chunks_exact(d).enumerate() {
+            let Some(row) = row[first..].first_chunk::<LANES>() else { return };
+            for g in 0..G {
+                let p = scores[g * stride + j];
+                for lane in 0..LANES {
+                    sums[g][lane] = fma::<FUSED>(p, row[lane], sums[g][lane]);
+                }
+            }
+        }
+        for g in 0..G {
+            out[g * d + first..][..LANES].copy_from_slice(&sums[g]);
+        }
+    }
+    for g in 0..G {
+        for column in whole..d {
+            let mut sum = 0.0;
+            for (j, row) in values.chunks_exact(d).enumerate() {
+                sum = fma::<FUSED>(scores[g * stride + j], row[column], sum);
+            }
+            out[g * d + column] = sum;
+        }
+    }
 }
 
 /// Numbers of which threads write different parts.
@@ -188,7 +267,12 @@ mod tests {
 
     #[test]
     fn a_new_token_attends_to_all_before_it_and_to_itself() {
-        let (layers, heads, d, group, tokens) = (2, 3, 8, 2, 11);
+        for (heads, d, group, tokens) in [(3, 8, 2, 11), (1, 36, 3, 70), (2, 64, 6, 40)] {
+            attends(2, heads, d, group, tokens);
+        }
+    }
+
+    fn attends(layers: usize, heads: usize, d: usize, group: usize, tokens: usize) {
         let mut cache = Cache::default();
         cache.reset(layers, heads, d, tokens);
         let (keys, rows) = (values(tokens * heads * d, 1), values(tokens * heads * d, 2));

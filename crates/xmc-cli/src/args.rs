@@ -52,6 +52,8 @@ pub(crate) enum Method {
     Dexml,
     /// An encoder and a search index that learn together: clusters, edges to labels, a classifier for each label (ELIAS).
     Elias,
+    /// A frozen language model of few bits behind a short prompt that learns: labels of a text are the nearest (QUEST).
+    Quest,
 }
 
 /// Where and how an encoder computes; models without one ignore it.
@@ -63,12 +65,16 @@ pub(crate) struct Compute {
     /// How an encoder multiplies; auto is bf16 where the processor has instructions for it, else f32.
     #[arg(long, value_enum, default_value_t = Precision::Auto)]
     pub(crate) precision: Precision,
+    /// Decoder of a model of quest, if it is not where it was in training: a .gguf file or a folder.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) decoder: Option<PathBuf>,
 }
 
 impl Compute {
     /// The same for the library.
     pub(crate) fn options(&self) -> OpenOptions {
-        let fastest = OpenOptions { device: self.device, ..OpenOptions::default() };
+        let decoder = self.decoder.clone();
+        let fastest = OpenOptions { device: self.device, decoder, ..OpenOptions::default() };
         match self.precision {
             Precision::Auto => fastest,
             Precision::F32 => OpenOptions { precision: xmc_nn::Precision::F32, ..fastest },
@@ -161,11 +167,15 @@ pub(crate) struct Train {
     /// `encoder`.
     #[arg(long, value_name = "DIR|HUB-ID|MODEL")]
     pub(crate) encoder: Option<String>,
+    /// Decoder that quest begins with: a .gguf file, or a folder in Hugging Face layout. Wins over the setting `decoder`.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) decoder: Option<PathBuf>,
     /// Settings to begin with; --config and --set change single ones. dexml: laptop (a few cores, an hour), server (many
     /// cores, a day) or paper, each for the size of the data. xr-transformer: laptop, or as published for eurlex-4k,
     /// wiki10-31k, amazoncat-13k, wiki-500k, amazon-670k or amazon-3m. elias: laptop, as published for amazon-670k or
     /// lf-amazontitles-131k, or as the authors of LEVER trained it: lever-lf-amazontitles-131k, lever-lf-amazon-131k,
-    /// lever-lf-wikiseealso-320k, lever-lf-wikipedia-500k or lever-lf-amazontitles-1.3m. laptop if not given.
+    /// lever-lf-wikiseealso-320k, lever-lf-wikipedia-500k or lever-lf-amazontitles-1.3m. quest: laptop, paper, release (as the
+    /// authors' program) or recommended. laptop if not given.
     #[arg(long, value_name = "NAME")]
     pub(crate) preset: Option<String>,
     /// Settings in TOML; `xmc help-config METHOD` prints all of them.
@@ -189,7 +199,8 @@ pub(crate) struct Train {
     /// Do not measure the model on the test rows of the data.
     #[arg(long)]
     pub(crate) no_evaluation: bool,
-    /// Only say what training would cost: bytes of memory by part, operations and bytes of a step (elias).
+    /// Only say what training would cost: bytes of memory by part, operations and bytes of a step (elias), or
+    /// operations, memory and hours (quest; of the decoder a config.json is enough).
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// With --dry-run: print one JSON object instead of tables.
@@ -266,6 +277,9 @@ pub(crate) struct Evaluate {
     /// elias; if repeated, all combinations, and a repeated key adds numbers.
     #[arg(long, value_name = "KEY=N,N,...", value_parser = sweep, conflicts_with_all = ["exact", "fail_under"])]
     pub(crate) sweep: Vec<(Knob, Vec<usize>)>,
+    /// Leave out a label whose name is the text itself: where texts and labels are the same things.
+    #[arg(long, conflicts_with = "sweep")]
+    pub(crate) drop_self: bool,
     /// Print one JSON object instead of tables.
     #[arg(long)]
     pub(crate) json: bool,
@@ -363,7 +377,8 @@ pub(crate) struct HelpConfig {
 /// Lines {"row": 0, "embedding": [0.1, ...]} on stdout.
 #[derive(Debug, Parser)]
 pub(crate) struct Embed {
-    /// Folder of an encoder in Hugging Face layout, its name on the hub, or a model of dexml, xr-transformer or elias.
+    /// Folder of an encoder in Hugging Face layout, its name on the hub, or a model of dexml, xr-transformer, elias or
+    /// quest.
     #[arg(long, value_name = "DIR|MODEL")]
     pub(crate) encoder: String,
     #[command(flatten)]
@@ -455,9 +470,10 @@ pub(crate) struct Sample {
     pub(crate) json: bool,
 }
 
-/// Find the labels of a dexml or elias model that mean most nearly the same as a text
+/// Find the labels of a dexml, elias or quest model that mean most nearly the same as a text
 ///
-/// Compared are the vectors of labels, by their cosine: embedded names or classifiers in dexml, classifiers in elias.
+/// Compared are the vectors of labels, by their cosine: embedded names or classifiers in dexml, classifiers in elias, embedded
+/// names in quest.
 #[derive(Debug, Parser)]
 pub(crate) struct Similar {
     /// Model folder.
@@ -477,7 +493,7 @@ pub(crate) struct Similar {
     pub(crate) compute: Compute,
 }
 
-/// Give a dexml model further labels, without training
+/// Give a model of dexml or quest further labels, without training
 ///
 /// The names are embedded and stand behind the labels that the model has. Names that it has already are left out.
 #[derive(Debug, Parser)]

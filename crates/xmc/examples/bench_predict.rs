@@ -96,7 +96,7 @@ fn main() -> Result<()> {
     let rows = Rows::read(&args.input)?;
     let start = Instant::now();
     let how = OpenOptions { precision: args.precision.resolve(), ..OpenOptions::default() };
-    let model = Model::open_with(&args.model, how)?;
+    let model = Model::open_with(&args.model, &how)?;
     let load_s = start.elapsed().as_secs_f64();
     let options = PredictOptions { beam_size: Some(args.beam), ..PredictOptions::top(args.top_k) };
 

@@ -1,11 +1,12 @@
 //! How does a text become an embedding?
 //!
-//! A tokenizer cuts it, a tower computes.
+//! A tokenizer cuts it; a tower computes, or a decoder behind a prompt.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use xmc_data::Strings;
+use xmc_nn::decoder::Prompted;
 use xmc_nn::hf::Tokenizer;
 use xmc_nn::tokens::Tokens;
 use xmc_nn::tower::{Pooling, Tower, TowerConfig};
@@ -13,6 +14,7 @@ use xmc_nn::transformer::Config;
 use xmc_nn::{Batch, Device, Precision, Tensor};
 
 use crate::error::{Error, Result};
+use crate::methods::quest::template::{TEXT, fill, fill_all};
 use crate::run::create;
 
 /// Tokens that go through the tower together: enough work for all threads, and activations that stay small.
@@ -65,12 +67,20 @@ impl PrecisionChoice {
     }
 }
 
-/// A tower and the tokenizer that belongs to it.
+/// What computes embeddings, and the tokenizer that belongs to it.
 #[derive(Debug)]
 pub struct Encoder {
-    tower: Tower,
+    body: Body,
     tokenizer: Tokenizer,
-    dir: PathBuf,
+    /// What is read of a text: words around `{text}`.
+    frame: String,
+}
+
+/// What computes.
+#[derive(Debug)]
+enum Body {
+    Tower(Box<Tower>),
+    Prompted(Box<Prompted>),
 }
 
 impl Encoder {
@@ -90,23 +100,50 @@ impl Encoder {
         require_trained(dir, &tower)?;
         let tokenizer = Tokenizer::open(dir, max_len.min(tower.max_positions()))?;
         check_vocabulary(dir, &tokenizer, tower.transformer_config())?;
-        Ok(Encoder { tower, tokenizer, dir: dir.to_owned() })
+        Ok(Encoder { body: Body::Tower(Box::new(tower)), tokenizer, frame: TEXT.to_owned() })
+    }
+
+    /// A decoder behind a prompt, which reads texts within `frame`.
+    pub(crate) fn prompted(prompted: Prompted, tokenizer: Tokenizer, frame: &str) -> Self {
+        Encoder { body: Body::Prompted(Box::new(prompted)), tokenizer, frame: frame.to_owned() }
     }
 
     /// The same encoder for texts cut elsewhere.
     pub fn with_max_len(self, max_len: usize) -> Result<Self> {
-        let tokenizer = Tokenizer::open(&self.dir, max_len.min(self.tower.max_positions()))?;
-        Ok(Encoder { tokenizer, ..self })
+        let max_len = max_len.min(self.max_positions());
+        Ok(Encoder { tokenizer: self.tokenizer.with_max_len(max_len)?, ..self })
     }
 
-    /// What computes.
-    pub fn tower(&self) -> &Tower {
-        &self.tower
+    /// What computes, if it is an encoder of Hugging Face.
+    pub fn tower(&self) -> Option<&Tower> {
+        match &self.body {
+            Body::Tower(tower) => Some(tower),
+            Body::Prompted(_) => None,
+        }
+    }
+
+    /// What computes, if it is a decoder behind a prompt.
+    pub fn decoder(&self) -> Option<&Prompted> {
+        match &self.body {
+            Body::Tower(_) => None,
+            Body::Prompted(prompted) => Some(prompted),
+        }
     }
 
     /// Size d of an embedding.
     pub fn dim(&self) -> usize {
-        self.tower.dim()
+        match &self.body {
+            Body::Tower(tower) => tower.dim(),
+            Body::Prompted(prompted) => prompted.dim(),
+        }
+    }
+
+    /// Most tokens of a text that can be read.
+    pub fn max_positions(&self) -> usize {
+        match &self.body {
+            Body::Tower(tower) => tower.max_positions(),
+            Body::Prompted(prompted) => prompted.max_positions(),
+        }
     }
 
     /// Tokens of a text that are read, special ones included.
@@ -116,18 +153,25 @@ impl Encoder {
 
     /// Embeddings `[n, d]` of all texts; `progress` hears how many tokens of how many are done.
     pub fn embed(&self, texts: &Strings, progress: &dyn Fn(u64, u64)) -> Result<Tensor> {
-        self.embed_tokens(&self.tokenizer.encode(texts)?, progress)
+        self.embed_tokens(&self.tokenizer.encode(&fill_all(&self.frame, TEXT, texts))?, progress)
     }
 
     /// The same for texts that are token ids already.
     pub fn embed_tokens(&self, tokens: &Tokens, progress: &dyn Fn(u64, u64)) -> Result<Tensor> {
         let rows: Vec<u32> = (0..tokens.len() as u32).collect();
-        Ok(self.tower.embed_rows(tokens, &rows, BUDGET, progress)?)
+        Ok(match &self.body {
+            Body::Tower(tower) => tower.embed_rows(tokens, &rows, BUDGET, progress)?,
+            Body::Prompted(prompted) => prompted.embed_rows(tokens, &rows, BUDGET, progress)?,
+        })
     }
 
     /// The embedding `[1, d]` of one text.
     pub fn embed_one(&self, text: &str) -> Result<Tensor> {
-        Ok(self.tower.embed(&Batch::new([self.tokenizer.encode_one(text)?]))?)
+        let batch = Batch::new([self.tokenizer.encode_one(&fill(&self.frame, TEXT, text))?]);
+        Ok(match &self.body {
+            Body::Tower(tower) => tower.embed(&batch)?,
+            Body::Prompted(prompted) => prompted.embed(&batch)?,
+        })
     }
 }
 

@@ -5,9 +5,9 @@ mod sweep;
 use std::borrow::Cow;
 use std::time::Instant;
 
-use xmc_data::TopK;
 use xmc_data::dataset::{Dataset, Part};
-use xmc_data::metrics::{self, EvaluateConfig, Propensity, Report, label_counts};
+use xmc_data::metrics::{self, EvaluateConfig, Propensity, Report, Unseen, label_counts};
+use xmc_data::{CsrBuilder, TopK};
 
 use crate::error::{Error, Result};
 use crate::index::Filter;
@@ -26,17 +26,24 @@ pub struct EvaluateOptions {
     pub resamples: usize,
     /// How far to search; how many labels are wanted is told by the cuts.
     pub search: PredictOptions,
+    /// Whether a label whose name is the text itself is no answer, as where texts and labels are the same things.
+    pub drop_self: bool,
 }
 
 impl EvaluateOptions {
     /// The metrics at these cuts, without intervals, searched as the model was told in training.
     pub fn at(cuts: &[usize]) -> Self {
-        EvaluateOptions { cuts: cuts.to_vec(), resamples: 0, search: PredictOptions::top(0) }
+        EvaluateOptions {
+            cuts: cuts.to_vec(),
+            resamples: 0,
+            search: PredictOptions::top(0),
+            drop_self: false,
+        }
     }
 
     /// Labels of a row that the cuts need.
     fn deepest(&self) -> usize {
-        self.cuts.iter().copied().max().unwrap_or(1)
+        self.cuts.iter().copied().max().unwrap_or(1) + usize::from(self.drop_self)
     }
 }
 
@@ -46,10 +53,30 @@ impl EvaluateOptions {
 pub fn evaluate(model: &Model, data: &Dataset, part: &Part, options: &EvaluateOptions) -> Result<Report> {
     let measure = Measure::new(model, data, part)?;
     let start = Instant::now();
-    let predictions = predict(model, data, part, &measure, options)?;
+    let mut predictions = predict(model, data, part, &measure, options)?;
+    if options.drop_self {
+        predictions = without_themselves(model, &predictions, part)?;
+    }
     let seconds = start.elapsed().as_secs_f64();
     let docs_per_second = Some(part.rows() as f64 / seconds.max(f64::MIN_POSITIVE));
-    Ok(Report { seconds: Some(seconds), docs_per_second, ..measure.report(&predictions, options)? })
+    let unseen = measure.unseen(model, &predictions, options)?;
+    Ok(Report { seconds: Some(seconds), docs_per_second, unseen, ..measure.report(&predictions, options)? })
+}
+
+/// `predictions` without the labels that are named as the text of their row.
+fn without_themselves(model: &Model, predictions: &TopK, part: &Part) -> Result<TopK> {
+    let Some(texts) = &part.texts else {
+        let problem = "a label cannot be told from a row that has no text: leave --drop-self out";
+        return Err(Error::Mismatch(problem.to_owned()));
+    };
+    let index = model.labels().index();
+    let mut left = TopK::new();
+    for (i, text) in texts.iter().enumerate() {
+        let itself = index.get(text.trim()).map(|label| label.0);
+        let row = predictions.row(i).iter().filter(|&&(label, _)| Some(label) != itself);
+        left.push_ranked(&row.copied().collect::<Vec<_>>());
+    }
+    Ok(left)
 }
 
 /// What predictions are compared with.
@@ -77,6 +104,32 @@ impl<'a> Measure<'a> {
         let mut rows: Vec<u32> = self.filter.iter().map(|&(row, _)| row).collect();
         rows.sort_unstable();
         rows.chunk_by(|a, b| a == b).map(<[u32]>::len).max().unwrap_or(0)
+    }
+
+    /// How good `predictions` are on labels that training left out, if the model knows which those are.
+    fn unseen(&self, model: &Model, predictions: &TopK, options: &EvaluateOptions) -> Result<Option<Unseen>> {
+        let Some(method) = model.quest() else { return Ok(None) };
+        let mut unseen = vec![true; method.num_labels()];
+        for &label in &method.sampled().seen {
+            unseen.get_mut(label as usize).into_iter().for_each(|unseen| *unseen = false);
+        }
+        let y = match &self.pairing {
+            None => Cow::Borrowed(&self.part.y),
+            Some(pairing) => Cow::Owned(pairing.matrix(&self.part.y)?),
+        };
+        let mut kept = CsrBuilder::new();
+        for row in y.iter() {
+            kept.push(row.iter().filter(|&(label, _)| unseen.get(label as usize).copied().unwrap_or(false)));
+        }
+        let y = kept.finish(y.cols())?;
+        let labels = unseen.iter().filter(|&&unseen| unseen).count() as u64;
+        if y.nnz() == 0 {
+            return Ok((labels > 0).then(|| Unseen { labels, ..Unseen::default() }));
+        }
+        let config = EvaluateConfig { ks: options.cuts.clone(), resamples: 0, ..EvaluateConfig::default() };
+        let (counts, rows) = (vec![0; y.cols()], self.data.train.rows());
+        let report = metrics::evaluate(predictions, &y, &counts, rows, &self.filter, &config)?;
+        Ok(Some(Unseen { labels, rows: report.rows, values: report.values }))
     }
 
     /// How good `predictions` are, without times.
@@ -113,6 +166,9 @@ fn predict(
     match (model.method(), &part.texts, &part.features) {
         // Filtered labels take no part in the search.
         (Method::Dexml(method), Some(texts), _) => {
+            method.predict_texts(texts, &search(options.deepest()), Filter::pairs(&measure.filter))
+        }
+        (Method::Quest(method), Some(texts), _) => {
             method.predict_texts(texts, &search(options.deepest()), Filter::pairs(&measure.filter))
         }
         (_, Some(texts), _) if model.reads_texts() => model.predict(texts, &deeper()),

@@ -29,7 +29,7 @@ fn models_with_an_encoder_of_format_1_open_and_answer_as_they_did() {
 fn still_answers(version: &str) {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat").join(version);
     let exactly = OpenOptions { precision: Precision::F32, ..OpenOptions::default() };
-    let model = Model::open_with(&dir.join("model"), exactly).unwrap();
+    let model = Model::open_with(&dir.join("model"), &exactly).unwrap();
     let texts = fs::read_to_string(dir.join("texts.txt")).unwrap();
     let found = model.predict(&Strings::new(texts.lines()), &PredictOptions::top(3)).unwrap();
     let answers = fs::read_to_string(dir.join("answers.tsv")).unwrap();

@@ -16,7 +16,7 @@ pub(crate) fn run(verb: &AddLabels, quiet: bool) -> Result<Outcome> {
     let out = verb.out.as_ref().unwrap_or(&verb.model);
     terminal.stage_started("labels");
     let progress = |done, total| terminal.progress(done, total);
-    let added = add_labels(&verb.model, &names, out, verb.compute.options(), &progress);
+    let added = add_labels(&verb.model, &names, out, &verb.compute.options(), &progress);
     terminal.stage_over();
     let Added { added, known, labels } = added.map_err(|problem| match problem {
         // What does not fit is a name; all else says itself where it is.

@@ -85,7 +85,7 @@ fn open(verb: &Embed) -> Result<Encoder> {
             folder.display()
         );
     }
-    let model = Model::open_with(&folder, options)?;
+    let model = Model::open_with(&folder, &options)?;
     let shown = folder.display();
     let encoder =
         model.into_encoder().with_context(|| format!("{shown}: no embeddings can be made with it"))?;

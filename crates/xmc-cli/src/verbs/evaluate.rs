@@ -21,7 +21,7 @@ const CUTS: [usize; 5] = [1, 3, 5, 10, 100];
 const RESAMPLES: usize = 1000;
 
 pub(crate) fn run(verb: &Evaluate) -> Result<Outcome> {
-    let model = Model::open_with(&verb.model, verb.compute.options())?;
+    let model = Model::open_with(&verb.model, &verb.compute.options())?;
     let data = Dataset::open(&verb.data)?;
     let part = match verb.split {
         Split::Train => &data.train,
@@ -31,8 +31,12 @@ pub(crate) fn run(verb: &Evaluate) -> Result<Outcome> {
         io::stdout().write_all(sweep::run(verb, &model, &data, part)?.as_bytes())?;
         return Ok(Outcome::Done);
     }
-    let options =
-        EvaluateOptions { cuts: CUTS.to_vec(), resamples: RESAMPLES, search: verb.search.options(0) };
+    let options = EvaluateOptions {
+        cuts: CUTS.to_vec(),
+        resamples: RESAMPLES,
+        search: verb.search.options(0),
+        drop_self: verb.drop_self,
+    };
     let report = evaluate(&model, &data, part, &options)?;
     let outcome = compare(&report, &verb.fail_under)?;
     let text = if verb.json { serde_json::to_string_pretty(&report)? + "\n" } else { show(&report) };
@@ -83,6 +87,19 @@ fn show(report: &Report) -> String {
         text,
         "{rows} rows, {skipped} without labels left out; {labels} labels; {speed:.0} rows a second"
     );
+    if let Some(unseen) = &report.unseen {
+        let percent = |name: &str| unseen.values.get(name).unwrap_or(0.0);
+        let chance = 1000.0 / (report.labels.max(10) as f64);
+        let _ = writeln!(
+            text,
+            "{} never seen in training, right for {} rows: P@1 {:.2}   R@10 {:.2} (by chance {chance:.2})   R@100 {:.2}",
+            counted(unseen.labels as usize, "label"),
+            unseen.rows,
+            percent("P@1"),
+            percent("R@10"),
+            percent("R@100"),
+        );
+    }
     if let Some(unknown) = report.unknown_labels {
         let _ = writeln!(
             text,

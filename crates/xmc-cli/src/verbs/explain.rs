@@ -21,7 +21,7 @@ const EXAMPLES: usize = 3;
 const EXAMPLES_WIDTH: usize = 44;
 
 pub(crate) fn run(verb: &Explain) -> Result<Outcome> {
-    let model = Model::open_with(&verb.model, verb.compute.options())?;
+    let model = Model::open_with(&verb.model, &verb.compute.options())?;
     let predict = verb.search.options(verb.top_k.get() as usize);
     let options = ExplainOptions { predict, examples: EXAMPLES };
     let found = explain(&model, &verb.text, &options).with_context(|| verb.model.display().to_string())?;

@@ -6,6 +6,7 @@ use anyhow::Result;
 use xmc::config;
 use xmc::methods::dexml::DexmlConfig;
 use xmc::methods::elias::EliasConfig;
+use xmc::methods::quest::QuestConfig;
 use xmc::methods::xr_linear::XrLinearConfig;
 use xmc::methods::xr_transformer::XrTransformerConfig;
 
@@ -18,6 +19,7 @@ pub(crate) fn run(method: Method) -> Result<Outcome> {
         Method::XrTransformer => config::help::<XrTransformerConfig>(),
         Method::Dexml => config::help::<DexmlConfig>(),
         Method::Elias => config::help::<EliasConfig>(),
+        Method::Quest => config::help::<QuestConfig>(),
     };
     io::stdout().write_all(text.as_bytes())?;
     Ok(Outcome::Done)

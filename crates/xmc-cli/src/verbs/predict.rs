@@ -19,7 +19,7 @@ use crate::progress::Terminal;
 const FEW: usize = 4;
 
 pub(crate) fn run(verb: &Predict, quiet: bool) -> Result<Outcome> {
-    let model = Model::open_with(&verb.model, verb.compute.options())?;
+    let model = Model::open_with(&verb.model, &verb.compute.options())?;
     let options = verb.search.options(verb.top_k.get() as usize);
     model.check(&options)?;
     match (&verb.output, verb.format) {

@@ -13,10 +13,10 @@ use crate::args::Similar;
 use crate::table::{Align, Table};
 
 pub(crate) fn run(verb: &Similar) -> Result<Outcome> {
-    let model = Model::open_with(&verb.model, verb.compute.options())?;
+    let model = Model::open_with(&verb.model, &verb.compute.options())?;
     let Some((encoder, labels)) = model.label_vectors() else {
         let shown = verb.model.display();
-        bail!("{shown}: not a model of dexml or elias, so it has no embeddings to compare");
+        bail!("{shown}: not a model of dexml, elias or quest, so it has no embeddings to compare");
     };
     let (vector, itself) = if verb.label {
         of_label(verb, &model, labels, encoder.dim())?

@@ -12,6 +12,7 @@ use xmc::config::{self, Settings};
 use xmc::memory;
 use xmc::methods::dexml::{self, DexmlConfig};
 use xmc::methods::elias;
+use xmc::methods::quest;
 use xmc::methods::xr_linear::{self, XrLinearConfig};
 use xmc::methods::xr_transformer::{self, XrTransformerConfig};
 use xmc::methods::{Summary, TrainOptions};
@@ -25,6 +26,7 @@ use crate::progress::Terminal;
 use crate::table::{Align, Table};
 
 pub(crate) fn run(verb: &Train, quiet: bool) -> Result<Outcome> {
+    refuse_foreign_start(verb)?;
     if verb.dry_run {
         return costs::run(verb);
     }
@@ -70,9 +72,26 @@ pub(crate) fn run(verb: &Train, quiet: bool) -> Result<Outcome> {
             terminal.say(&format!("settings    {}", changed(&*config)?));
             elias::train(&data, &config, &options, &terminal)?
         }
+        Method::Quest => {
+            let config = costs::quest_settings(verb)?;
+            let data = Dataset::open(&verb.data)?;
+            terminal.say(&format!("settings    {}", changed(&*config)?));
+            quest::train(&data, &config, &options, &terminal)?
+        }
     };
     terminal.say(&show(&summary, &options.out));
     Ok(Outcome::Done)
+}
+
+/// Only quest begins with a decoder, and it has no encoder.
+fn refuse_foreign_start(verb: &Train) -> Result<()> {
+    match (verb.method, &verb.decoder, &verb.encoder) {
+        (Method::Quest, _, Some(_)) => {
+            bail!("--encoder: quest begins with a decoder: name it with --decoder PATH")
+        }
+        (Method::Quest, ..) | (_, None, _) => Ok(()),
+        _ => bail!("--decoder: only quest begins with a decoder; the others with --encoder DIR"),
+    }
 }
 
 /// Options that only methods with an encoder have.

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod damage;
+#[path = "../../../xmc/tests/toy/decoder.rs"]
+mod decoder;
 mod dexml;
 mod elias;
 mod embed;
@@ -13,10 +15,14 @@ mod explain;
 mod import;
 mod inspect;
 mod predict;
+mod quest;
 mod quickstart;
 mod resume;
 mod sample;
 mod tiny_encoder;
+#[path = "../../../xmc/tests/toy/mod.rs"]
+#[allow(dead_code, reason = "only the decoder is used here")]
+mod toy;
 mod train;
 mod usage;
 mod world;

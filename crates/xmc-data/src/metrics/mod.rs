@@ -49,7 +49,7 @@ mod report;
 pub use bands::{Band, Bands, PerBand};
 pub use counts::label_counts;
 pub use propensity::Propensity;
-pub use report::{BandScores, Report, Values};
+pub use report::{BandScores, Report, Unseen, Values};
 
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 

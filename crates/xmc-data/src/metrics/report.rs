@@ -56,6 +56,9 @@ pub struct Report {
     /// Labels of the data that the model does not have and so cannot predict, if there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unknown_labels: Option<u64>,
+    /// Results on the labels that the model was never shown in training, if its method leaves some out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unseen: Option<Unseen>,
     /// Constants behind `PSP` and `PSnDCG`.
     pub propensity: Propensity,
     /// Seconds of the prediction, if the caller measured them.
@@ -64,6 +67,18 @@ pub struct Report {
     /// Rows for each second of the prediction, if the caller measured them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub docs_per_second: Option<f64>,
+}
+
+/// Results on labels that a model was never shown: as if these were the only right ones, found among all labels.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Unseen {
+    /// Their number.
+    pub labels: u64,
+    /// Rows that have one.
+    pub rows: u64,
+    /// The metrics of the report over those rows, percent.
+    #[serde(flatten)]
+    pub values: Values,
 }
 
 /// Results on the labels of one band of training frequency.
@@ -110,6 +125,7 @@ pub(super) fn assemble(
         rows_without_labels: y.rows() as u64 - rows,
         labels: y.cols() as u64,
         unknown_labels: None,
+        unseen: None,
         propensity: config.propensity,
         seconds: None,
         docs_per_second: None,

@@ -103,6 +103,11 @@ impl Tokenizer {
         Tokenizer { end: Some(end), ..self }.truncating()
     }
 
+    /// The same tokenizer for at most `max_len` tokens a text.
+    pub fn with_max_len(self, max_len: usize) -> Result<Self> {
+        Tokenizer { max_len, ..self }.truncating()
+    }
+
     /// Sets truncation, and checks that every text will have a token.
     fn truncating(mut self) -> Result<Self> {
         let added = self.inner.get_post_processor().map_or(0, |p| p.added_tokens(false));

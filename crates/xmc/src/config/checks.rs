@@ -53,9 +53,9 @@ pub(crate) fn wrong_kinds_are_refused<C: Settings + std::fmt::Debug>() {
     for group in C::GROUPS {
         for key in group.keys {
             let path = group.path(key);
-            // A date is a fine name for a file.
+            // A date is a fine name for a file, and a fine text.
             let values = ["[[1]]", "{ a = 1 }", "1979-05-27"];
-            for value in &values[..if key.allowed == "a path" { 2 } else { 3 }] {
+            for value in &values[..if ["a path", "a text"].contains(&key.allowed) { 2 } else { 3 }] {
                 let set = format!("{path}={value}");
                 let message = message::<C>(&set);
                 assert!(message.starts_with(&format!("--set {set}: ")), "{message}");

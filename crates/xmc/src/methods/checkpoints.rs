@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use xmc_nn::checkpoint::{self, Checkpoint};
 
@@ -93,4 +93,63 @@ pub(super) fn named<'s>(
     parts: Vec<(&'static str, &'s [f32])>,
 ) -> impl Iterator<Item = (String, &'s [f32])> {
     parts.into_iter().map(move |(name, values)| (format!("{of}.{name}"), values))
+}
+
+/// Where a training of an encoder stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Progress {
+    /// Epochs finished.
+    pub(super) epoch: usize,
+    /// Batches of the present epoch finished.
+    pub(super) batch: usize,
+    /// Steps done.
+    pub(super) step: u64,
+    /// Epochs after which the best parameters were found, 0 for those it began with.
+    pub(super) best_epoch: Option<usize>,
+    /// Bits of the metric then, so that reading it back changes nothing.
+    best_bits: u64,
+    /// Validations since then.
+    pub(super) stale: usize,
+    /// The epoch in which labels were mined last.
+    pub(super) mined: Option<usize>,
+    /// Bytes of the curves.
+    pub(super) curves: u64,
+    /// Milliseconds of training, over all attempts.
+    pub(super) milliseconds: u64,
+}
+
+impl Progress {
+    /// The best metric so far.
+    pub(super) fn best(&self) -> Option<f64> {
+        self.best_epoch.map(|_| f64::from_bits(self.best_bits))
+    }
+
+    /// Notes a validation; true if there was no better one so far. Of equal ones the latest is kept, as it has learned
+    /// most, but only a better one is progress.
+    pub(super) fn note(&mut self, epoch: usize, metric: f64) -> bool {
+        let progress = self.best().is_none_or(|best| metric > best);
+        let keep = progress || self.best() == Some(metric);
+        self.stale = if progress { 0 } else { self.stale + 1 };
+        if keep {
+            (self.best_epoch, self.best_bits) = (Some(epoch), metric.to_bits());
+        }
+        keep
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_equal_validations_the_latest_is_kept_and_is_no_progress() {
+        let mut progress = Progress::default();
+        let noted: Vec<bool> = [0.0, 0.0, 3.0, 2.0, 3.0]
+            .iter()
+            .zip(0..)
+            .map(|(&metric, epoch)| progress.note(epoch, metric))
+            .collect();
+        assert_eq!(noted, [true, true, true, false, true]);
+        assert_eq!((progress.best(), progress.best_epoch, progress.stale), (Some(3.0), Some(4), 2));
+    }
 }

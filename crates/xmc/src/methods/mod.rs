@@ -2,13 +2,18 @@
 //!
 //! What all of them share stands here: how a training is asked for, what it reports, and [`Method`], the trained ones.
 
+mod caching;
 mod checkpoints;
 mod classifier;
+mod curves;
 pub mod dexml;
 pub mod elias;
+pub mod quest;
 mod speed;
+mod split;
 mod start;
 mod text_stages;
+mod validation;
 pub mod xr_linear;
 pub mod xr_transformer;
 
@@ -23,6 +28,7 @@ use crate::evaluation::{EvaluateOptions, evaluate};
 use crate::events::StageReport;
 use crate::methods::dexml::Dexml;
 use crate::methods::elias::Elias;
+use crate::methods::quest::Quest;
 use crate::methods::xr_linear::XrLinear;
 use crate::methods::xr_transformer::XrTransformer;
 use crate::model::Model;
@@ -80,6 +86,8 @@ pub enum Method {
     Dexml(Box<Dexml>),
     /// An encoder, an index and a classifier for every label.
     Elias(Box<Elias>),
+    /// A frozen decoder behind a prompt, and one vector for every label.
+    Quest(Box<Quest>),
     /// Several models of any of these.
     Ensemble(Ensemble),
 }
@@ -92,6 +100,7 @@ impl Method {
             Method::XrTransformer(model) => model.num_labels(),
             Method::Dexml(model) => model.num_labels(),
             Method::Elias(model) => model.num_labels(),
+            Method::Quest(model) => model.num_labels(),
             Method::Ensemble(model) => model.num_labels(),
         }
     }
@@ -118,6 +127,12 @@ impl From<Dexml> for Method {
 impl From<Elias> for Method {
     fn from(trained: Elias) -> Self {
         Method::Elias(Box::new(trained))
+    }
+}
+
+impl From<Quest> for Method {
+    fn from(trained: Quest) -> Self {
+        Method::Quest(Box::new(trained))
     }
 }
 

@@ -10,12 +10,15 @@ use std::path::{Path, PathBuf};
 
 use xmc_data::formats::atomic::FolderAside;
 use xmc_data::{LabelSet, Strings};
+use xmc_nn::Tensor;
 use xmc_nn::hf::Tokenizer;
 
 use crate::config::Settings;
 use crate::error::{Error, Result};
+use crate::index::LabelEmbeddings;
 use crate::methods::Method;
-use crate::methods::dexml::{Dexml, DexmlConfig, ENCODER, Head, LABEL_EMBEDDINGS};
+use crate::methods::dexml::{DexmlConfig, ENCODER, Head, LABEL_EMBEDDINGS};
+use crate::methods::quest::QuestConfig;
 use crate::model::finish::take;
 use crate::model::manifest::{self, Manifest};
 use crate::model::publish::{publish, refuse_foreign};
@@ -42,7 +45,7 @@ pub fn add_labels(
     model: &Path,
     names: &Strings,
     out: &Path,
-    options: OpenOptions,
+    options: &OpenOptions,
     progress: &dyn Fn(u64, u64),
 ) -> Result<Added> {
     Model::require(model)?;
@@ -51,7 +54,7 @@ pub fn add_labels(
     let (out, place) = (&resolved(out)?, &resolved(model)?);
     let _claim = Claim::new(out)?;
     let opened = Model::open_with(model, options)?;
-    let (manifest, dexml) = addable(&opened)?;
+    let (manifest, embeddings) = addable(&opened)?;
     let new = new_names(opened.labels(), names)?;
     let mut labels = opened.labels().clone();
     for name in new.iter() {
@@ -62,16 +65,13 @@ pub fn add_labels(
         return Ok(added);
     }
 
-    let config: DexmlConfig = settings(model, manifest)?;
-    let max_len = config.label_max_len.min(dexml.encoder().tower().max_positions());
-    let tokens = Tokenizer::open(&model.join(ENCODER), max_len)?.encode(&new)?;
-    let rows = dexml.encoder().embed_tokens(&tokens, progress)?;
+    let rows = embed(&opened, manifest, &new, progress)?;
 
     let aside = FolderAside::new(out)?;
     let dir = aside.path().join("model");
     fs::create_dir(&dir).map_err(Error::io(&dir))?;
     labels.names().save(&dir.join(LABELS))?;
-    dexml.label_embeddings().append(&dir.join(LABEL_EMBEDDINGS), new.len(), |file| file.push(rows.host()))?;
+    embeddings.append(&dir.join(LABEL_EMBEDDINGS), new.len(), |file| file.push(rows.host()))?;
     let bring = if out == place { take } else { copy };
     take_rest(model, manifest, &dir, bring)?;
     let manifest = Manifest {
@@ -86,8 +86,22 @@ pub fn add_labels(
     Ok(added)
 }
 
-/// A model that can take labels, with its manifest.
-fn addable(model: &Model) -> Result<(&Manifest, &Dexml)> {
+/// Embeddings `[n, d]` of new names.
+fn embed(model: &Model, manifest: &Manifest, names: &Strings, progress: &dyn Fn(u64, u64)) -> Result<Tensor> {
+    match model.method() {
+        Method::Quest(method) => method.embed_labels(model.path(), names, progress),
+        Method::Dexml(method) => {
+            let config: DexmlConfig = settings(model.path(), manifest)?;
+            let max_len = config.label_max_len.min(method.encoder().max_positions());
+            let tokens = Tokenizer::open(&model.path().join(ENCODER), max_len)?.encode(names)?;
+            method.encoder().embed_tokens(&tokens, progress)
+        }
+        _ => Err(Error::file(model.path(), "its labels are not embedded names")),
+    }
+}
+
+/// The manifest and the label vectors of a model that can take labels.
+fn addable(model: &Model) -> Result<(&Manifest, &LabelEmbeddings)> {
     let refuse = |reason: &str| {
         Err(Error::file(model.path(), format!("cannot take new labels without training: {reason}")))
     };
@@ -95,12 +109,13 @@ fn addable(model: &Model) -> Result<(&Manifest, &Dexml)> {
         (Method::Dexml(method), Some(_)) if method.head() == Head::Classifier => {
             refuse("it has learnt weights for each label; train dexml with head = \"label-text\"")
         }
-        (Method::Dexml(method), Some(manifest)) => Ok((manifest, method)),
+        (Method::Dexml(method), Some(manifest)) => Ok((manifest, method.label_embeddings())),
+        (Method::Quest(method), Some(manifest)) => Ok((manifest, method.label_embeddings())),
         (Method::Elias(_), _) => {
             refuse("it has learnt a classifier and edges for each label; train elias with them")
         }
         _ => {
-            let advice = format!("only models of {} do", DexmlConfig::METHOD);
+            let advice = format!("only models of {} and {} do", DexmlConfig::METHOD, QuestConfig::METHOD);
             refuse(&advice)
         }
     }

@@ -50,7 +50,7 @@ impl Ensemble {
     }
 
     /// Opens the members in a model folder whose files are checked already.
-    pub(crate) fn open(dir: &Path, manifest: &Manifest, options: OpenOptions) -> Result<Self> {
+    pub(crate) fn open(dir: &Path, manifest: &Manifest, options: &OpenOptions) -> Result<Self> {
         let Settings { members, combine } = super::settings(dir, manifest)?;
         let members = (0..members).map(|i| Model::open_checked(&dir.join(member(i)), options));
         Ensemble::new(members.collect::<Result<_>>()?, combine)

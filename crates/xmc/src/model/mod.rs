@@ -7,7 +7,9 @@
 //! | `vectorizer` | from texts to features; missing in models of given features |
 //! | `ranker.0`, `ranker.1`, … | one tree with its rankers each |
 //! | `encoder/` | an encoder in the layout of Hugging Face; in models of DEXML, XR-Transformer and ELIAS |
-//! | `label_embeddings` | one vector for every label; in models of DEXML and ELIAS |
+//! | `label_embeddings` | one vector for every label; in models of DEXML, ELIAS and QUEST |
+//! | `prompt.safetensors`, `lora.safetensors` | what QUEST learned; in its models |
+//! | `decoder.json`, `tokenizer/`, `sample.json` | where its decoder lies, how it cuts texts, labels it learned from |
 //! | `clusters`, `edges` | one vector for every cluster, and the labels that they lead to; in models of ELIAS |
 //! | `member.0/`, `member.1/`, … | a model each; in an [`ensemble`](mod@ensemble) |
 //!
@@ -39,6 +41,7 @@ use crate::index::{Filter, LabelEmbeddings};
 use crate::methods::Method;
 use crate::methods::dexml::{Dexml, DexmlConfig, ENCODER, LABEL_EMBEDDINGS};
 use crate::methods::elias::{Elias, EliasConfig};
+use crate::methods::quest::{Quest, QuestConfig};
 use crate::methods::xr_linear::{VECTORIZER, XrLinear, XrLinearConfig};
 use crate::methods::xr_transformer::{XrTransformer, XrTransformerConfig};
 use crate::model::ensemble::Ensemble;
@@ -61,7 +64,7 @@ pub struct PredictOptions {
     pub shortlist: Option<usize>,
     /// Edges of a cluster that are followed, from the best on; all if not given. Only models of ELIAS take it.
     pub edges: Option<usize>,
-    /// Search until no better label is possible, instead of keeping a beam. Models of DEXML always do; those of ELIAS
+    /// Search until no better label is possible, instead of keeping a beam. Models of DEXML and QUEST always do; those of ELIAS
     /// score all labels by their classifiers alone.
     pub exact: bool,
 }
@@ -74,18 +77,20 @@ impl PredictOptions {
 }
 
 /// Where and how a model with an encoder computes; the others ignore it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenOptions {
     /// Where.
     pub device: Device,
     /// How exactly: bf16 is faster where the processor has it, and moves scores in the third digit.
     pub precision: Precision,
+    /// Where the decoder of a model of QUEST is, if it is not where it was in training.
+    pub decoder: Option<PathBuf>,
 }
 
 impl Default for OpenOptions {
     /// This machine's processor, at its fastest.
     fn default() -> Self {
-        OpenOptions { device: Device::Cpu, precision: best_precision() }
+        OpenOptions { device: Device::Cpu, precision: best_precision(), decoder: None }
     }
 }
 
@@ -116,11 +121,11 @@ impl Model {
 
     /// Opens a model folder after checking all its files.
     pub fn open(dir: &Path) -> Result<Self> {
-        Self::open_with(dir, OpenOptions::default())
+        Self::open_with(dir, &OpenOptions::default())
     }
 
     /// The same, with a say in where and how an encoder computes.
-    pub fn open_with(dir: &Path, options: OpenOptions) -> Result<Self> {
+    pub fn open_with(dir: &Path, options: &OpenOptions) -> Result<Self> {
         Self::require(dir)?;
         if dir.join(manifest::NAME).exists() {
             Self::of_manifest(dir, Manifest::open(dir)?, options)
@@ -145,11 +150,11 @@ impl Model {
     }
 
     /// Opens a model of this program whose files are checked already.
-    fn open_checked(dir: &Path, options: OpenOptions) -> Result<Self> {
+    fn open_checked(dir: &Path, options: &OpenOptions) -> Result<Self> {
         Self::of_manifest(dir, Manifest::read(dir)?, options)
     }
 
-    fn of_manifest(dir: &Path, manifest: Manifest, options: OpenOptions) -> Result<Self> {
+    fn of_manifest(dir: &Path, manifest: Manifest, options: &OpenOptions) -> Result<Self> {
         let labels: LabelSet = Strings::open(&dir.join(LABELS))?.into();
         let method: Method = match manifest.method.as_str() {
             XrLinearConfig::METHOD => {
@@ -165,6 +170,7 @@ impl Model {
                 XrTransformer::open(dir, &config, vectorizer, options)?.into()
             }
             EliasConfig::METHOD => Elias::open(dir, &settings(dir, &manifest)?, options)?.into(),
+            QuestConfig::METHOD => Quest::open(dir, &settings(dir, &manifest)?, options)?.into(),
             ensemble::METHOD => Ensemble::open(dir, &manifest, options)?.into(),
             other => {
                 let problem = format!("unknown method `{other}`: update xmc");
@@ -240,11 +246,20 @@ impl Model {
         }
     }
 
+    /// Decoder, prompt and label vectors, if this is a model of QUEST.
+    pub fn quest(&self) -> Option<&Quest> {
+        match &self.method {
+            Method::Quest(model) => Some(model),
+            _ => None,
+        }
+    }
+
     /// What embeds texts and the vectors of the labels beside it, if the method has one for each label.
     pub fn label_vectors(&self) -> Option<(&Encoder, &LabelEmbeddings)> {
         match &self.method {
             Method::Dexml(model) => Some((model.encoder(), model.label_embeddings())),
             Method::Elias(model) => Some((model.encoder(), model.label_embeddings())),
+            Method::Quest(model) => Some((model.encoder(), model.label_embeddings())),
             Method::XrLinear(_) | Method::XrTransformer(_) | Method::Ensemble(_) => None,
         }
     }
@@ -254,7 +269,7 @@ impl Model {
         match &self.method {
             Method::XrLinear(model) => Some(model),
             Method::XrTransformer(model) => Some(model.linear()),
-            Method::Dexml(_) | Method::Elias(_) | Method::Ensemble(_) => None,
+            Method::Dexml(_) | Method::Elias(_) | Method::Quest(_) | Method::Ensemble(_) => None,
         }
     }
 
@@ -271,6 +286,7 @@ impl Model {
         match self.method {
             Method::Dexml(model) => Ok(model.into_encoder()),
             Method::Elias(model) => Ok(model.into_encoder()),
+            Method::Quest(model) => Ok(model.into_encoder()),
             Method::XrTransformer(model) => Ok(model.into_encoder()),
             Method::XrLinear(_) => {
                 Err(Error::Mismatch(format!("a model of {} has no encoder", XrLinearConfig::METHOD)))
@@ -287,7 +303,7 @@ impl Model {
     pub fn reads_texts(&self) -> bool {
         match &self.method {
             Method::XrLinear(model) => model.vectorizer().is_some(),
-            Method::XrTransformer(_) | Method::Dexml(_) | Method::Elias(_) => true,
+            Method::XrTransformer(_) | Method::Dexml(_) | Method::Elias(_) | Method::Quest(_) => true,
             Method::Ensemble(model) => model.reads_texts(),
         }
     }
@@ -310,6 +326,7 @@ impl Model {
             Method::XrTransformer(model) => Session::XrTransformer(model.session(options)),
             Method::Dexml(model) => Session::Dexml(model.session(options)),
             Method::Elias(model) => Session::Elias(model.session(options)),
+            Method::Quest(model) => Session::Quest(model.session(options)),
             Method::Ensemble(model) => Session::Ensemble(model.session(options)),
         }
     }
@@ -327,6 +344,7 @@ impl Predictor for Model {
             Method::XrTransformer(model) => model.predict_texts(texts, options),
             Method::Dexml(model) => model.predict_texts(texts, options, Filter::none()),
             Method::Elias(model) => model.predict_texts(texts, options),
+            Method::Quest(model) => model.predict_texts(texts, options, Filter::none()),
             Method::Ensemble(model) => model.predict_texts(texts, options),
         }
     }
@@ -338,6 +356,7 @@ impl Predictor for Model {
             Method::XrTransformer(_) => Err(reads_no_features(XrTransformerConfig::METHOD)),
             Method::Dexml(_) => Err(reads_no_features(DexmlConfig::METHOD)),
             Method::Elias(_) => Err(reads_no_features(EliasConfig::METHOD)),
+            Method::Quest(_) => Err(reads_no_features(QuestConfig::METHOD)),
             Method::Ensemble(model) => model.predict_features(x, options),
         }
     }

@@ -4,7 +4,7 @@ use xmc_data::Row;
 
 use super::ensemble;
 use crate::error::Result;
-use crate::methods::{dexml, elias, xr_linear, xr_transformer};
+use crate::methods::{dexml, elias, quest, xr_linear, xr_transformer};
 
 /// Buffers of a model that answers row after row; one for each thread.
 #[allow(clippy::large_enum_variant, reason = "there are few")]
@@ -17,6 +17,8 @@ pub enum Session<'m> {
     Dexml(dexml::Session<'m>),
     /// Embeds, and follows an index to a few labels.
     Elias(elias::Session<'m>),
+    /// Reads behind a prompt, and compares with all labels.
+    Quest(quest::Session<'m>),
     /// Asks several models.
     Ensemble(ensemble::Session<'m>),
 }
@@ -29,6 +31,7 @@ impl Session<'_> {
             Session::XrTransformer(session) => session.text(text),
             Session::Dexml(session) => session.text(text),
             Session::Elias(session) => session.text(text),
+            Session::Quest(session) => session.text(text),
             Session::Ensemble(session) => session.text(text),
         }
     }
@@ -40,6 +43,7 @@ impl Session<'_> {
             Session::XrTransformer(session) => session.features(row),
             Session::Dexml(session) => session.features(row),
             Session::Elias(session) => session.features(row),
+            Session::Quest(session) => session.features(row),
             Session::Ensemble(session) => session.features(row),
         }
     }

@@ -43,15 +43,20 @@ pub(crate) fn data() -> Dataset {
     Dataset::new(Path::new("toy"), LabelSet::new(names), part(0..ROWS), Some(part(0..ROWS))).unwrap()
 }
 
-/// An encoder with one layer and one token for every word.
-pub(crate) fn encoder(dir: &Path) -> PathBuf {
+/// Every word that texts and names have, and the special ones.
+pub(crate) fn words() -> Vec<String> {
     let mut words: Vec<String> = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"].map(str::to_owned).to_vec();
     for letter in ["a", "b", "c", "d"] {
         words.extend((0..LABELS).map(|l| format!("{letter}{l}")));
     }
     words.extend((0..10).map(|i| format!("noise{i}")));
+    words
+}
+
+/// A tokenizer with one token for every word.
+pub(crate) fn write_tokenizer(dir: &Path) {
     let vocab: Map<_, _> =
-        words.iter().zip(0..).map(|(word, id): (_, u32)| (word.clone(), id.into())).collect();
+        words().iter().zip(0..).map(|(word, id): (_, u32)| (word.clone(), id.into())).collect();
     let special = |id: u32, content: &str| {
         json!({ "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
                 "normalized": false, "special": true })
@@ -70,10 +75,15 @@ pub(crate) fn encoder(dir: &Path) -> PathBuf {
         },
         "model": { "type": "WordLevel", "vocab": vocab, "unk_token": "[UNK]" },
     });
+    fs::write(dir.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+}
+
+/// An encoder with one layer and one token for every word.
+pub(crate) fn encoder(dir: &Path) -> PathBuf {
     let encoder = dir.join("encoder");
     fs::create_dir_all(&encoder).unwrap();
-    fs::write(encoder.join("tokenizer.json"), tokenizer.to_string()).unwrap();
-    let transformer = Config { positions: 16, ..Config::bert(words.len(), 32, 1, 2, 64) };
+    write_tokenizer(&encoder);
+    let transformer = Config { positions: 16, ..Config::bert(words().len(), 32, 1, 2, 64) };
     let shape = TowerConfig { pooling: Pooling::Mean, projection: None, normalize: true };
     Tower::random(transformer, shape, 5, Device::Cpu, Precision::F32).unwrap().save(&encoder).unwrap();
     encoder

@@ -73,7 +73,7 @@ fn a_model_embeds_as_its_rankers_were_told() {
     let e = encoder.embed_one("a3 b15").unwrap();
     let length: f32 = e.host().iter().map(|v| v * v).sum();
     assert!((length - 1.0).abs() < 1e-5 && encoder.max_len() == 16);
-    assert_eq!(encoder.tower().config().pooling, xmc::nn::Pooling::Cls);
+    assert_eq!(encoder.tower().unwrap().config().pooling, xmc::nn::Pooling::Cls);
     // A model is where another one may begin: with its pooling.
     let begin = format!("encoder={}", world.out("model").display());
     world.train("next", &["do_fine_tune=false", &begin], &options(), &Silent).unwrap();
@@ -150,7 +150,7 @@ fn the_encoder_alone_is_published_and_replaces_only_its_like() {
     let begin = format!("encoder={}", out.display());
     world.train("next", &["do_fine_tune=false", &begin], &options(), &Silent).unwrap();
     let encoder = Model::open(&world.out("next")).unwrap().into_encoder().unwrap();
-    assert_eq!(encoder.tower().config().pooling, xmc::nn::Pooling::Pooler);
+    assert_eq!(encoder.tower().unwrap().config().pooling, xmc::nn::Pooling::Pooler);
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn an_encoder_of_dexml_begins_with_its_pooling_and_projection() {
     for (name, tunes) in [("tuned", "do_fine_tune=true"), ("as-it-is", "do_fine_tune=false")] {
         world.train(name, &[tunes, &begin, "training.epochs=1"], &options(), &Silent).unwrap();
         let encoder = Model::open(&world.out(name)).unwrap().into_encoder().unwrap();
-        let tower = encoder.tower().config();
+        let tower = encoder.tower().unwrap().config();
         assert_eq!((tower.pooling, tower.projection), (xmc::nn::Pooling::Cls, Some(8)));
     }
     let tensors = |name: &str| world.files(name)["encoder/model.safetensors"].clone();

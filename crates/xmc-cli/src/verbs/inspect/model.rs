@@ -9,6 +9,7 @@ use xmc::index::LabelEmbeddings;
 use xmc::memory;
 use xmc::methods::Method;
 use xmc::methods::elias::{Elias, Search};
+use xmc::methods::quest::Quest;
 use xmc::methods::xr_linear::XrLinear;
 use xmc::model::ensemble::Ensemble;
 use xmc::model::manifest::Manifest;
@@ -48,6 +49,11 @@ pub(super) fn show(model: &Model, json: bool, extent: Extent) -> Result<String> 
             encoder(method.encoder(), &mut whole, &mut table);
             label_vectors(method.label_embeddings(), &mut whole, &mut table);
             index(method, &mut whole, &mut table);
+        }
+        Method::Quest(method) => {
+            prompted(method, &mut whole, &mut table);
+            label_vectors(method.label_embeddings(), &mut whole, &mut table);
+            curves(model, &mut whole, &mut table);
         }
         Method::Dexml(method) => {
             encoder(method.encoder(), &mut whole, &mut table);
@@ -111,7 +117,7 @@ fn trees(method: &XrLinear, table: &mut Table) {
 }
 
 fn encoder(encoder: &Encoder, whole: &mut Value, table: &mut Table) {
-    let tower = encoder.tower();
+    let Some(tower) = encoder.tower() else { return };
     let (transformer, behind) = (tower.transformer_config(), tower.config());
     let family = format!("{:?}", transformer.family).to_lowercase();
     let pooling = format!("{:?}", behind.pooling).to_lowercase();
@@ -136,6 +142,39 @@ fn encoder(encoder: &Encoder, whole: &mut Value, table: &mut Table) {
         "parameters": parameters, "pooling": pooling, "projection": behind.projection,
         "normalize": behind.normalize, "max_len": encoder.max_len(), "dim": tower.dim(),
     });
+}
+
+/// The decoder, the prompt in front of it, and the labels that were learned from.
+fn prompted(method: &Quest, whole: &mut Value, table: &mut Table) {
+    let Some(prompted) = method.encoder().decoder() else { return };
+    let (decoder, around) = (prompted.decoder(), prompted.config());
+    let (sizes, base, sampled) = (decoder.config(), method.base(), method.sampled());
+    let pooling = json!(around.pooling).as_str().unwrap_or_default().to_owned();
+    let trained = prompted.layout().len();
+    let adapters = around.lora.map_or_else(|| "none".to_owned(), |lora| format!("of rank {}", lora.rank));
+    let rows = [
+        ("decoder", base.path.display().to_string()),
+        ("fingerprint", base.fingerprint.clone()),
+        ("layers", sizes.layers.to_string()),
+        ("width", format!("{}, {} heads, {} of keys", sizes.hidden, sizes.heads, sizes.kv_heads)),
+        ("its weights", memory::show(decoder.bytes() as u64)),
+        ("prompt", format!("{} vectors", prompted.prompt_tokens())),
+        ("adapters", adapters),
+        ("parameters", trained.to_string()),
+        ("pooling", pooling.clone()),
+        ("tokens", format!("{} of a text", method.encoder().max_len())),
+        ("learned from", format!("{} of {} labels", sampled.seen.len(), method.num_labels())),
+    ];
+    for (name, value) in rows {
+        table.row([name.to_owned(), value]);
+    }
+    whole["decoder"] = json!({
+        "path": base.path, "fingerprint": base.fingerprint, "layers": sizes.layers, "width": sizes.hidden,
+        "heads": sizes.heads, "kv_heads": sizes.kv_heads, "bytes": decoder.bytes(), "pooling": pooling,
+        "prompt_tokens": prompted.prompt_tokens(), "parameters": trained, "lora": around.lora,
+        "max_len": method.encoder().max_len(),
+    });
+    whole["sampled"] = json!({ "labels": sampled.seen.len(), "report": sampled.sample.report });
 }
 
 fn label_vectors(labels: &LabelEmbeddings, whole: &mut Value, table: &mut Table) {

@@ -1,4 +1,4 @@
-//! `xmc train elias --dry-run`: what would it cost?
+//! `xmc train elias --dry-run`, and of quest: what would it cost?
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -8,7 +8,9 @@ use serde_json::json;
 use xmc::config::{self, Checked, Settings};
 use xmc::memory;
 use xmc::methods::elias::{self, Costs, EliasConfig, Stage};
+use xmc::methods::quest::{self, QuestConfig};
 use xmc_data::dataset::Dataset;
+use xmc_nn::decoder;
 
 use super::with_encoder;
 use crate::Outcome;
@@ -16,10 +18,13 @@ use crate::args::{Method, Train};
 use crate::table::{Align, Table};
 
 pub(super) fn run(verb: &Train) -> Result<Outcome> {
-    if verb.method != Method::Elias {
-        bail!(
-            "--dry-run: only elias says its costs without training; the others say time and memory when they begin"
-        );
+    match verb.method {
+        Method::Elias => {}
+        Method::Quest => return of_quest(verb),
+        _ => bail!(
+            "--dry-run: only elias and quest say their costs without training; the others say time and memory when they \
+             begin"
+        ),
     }
     let costs = elias::costs(&Dataset::open(&verb.data)?, &*settings(verb)?)?;
     let text = if verb.json {
@@ -31,6 +36,67 @@ pub(super) fn run(verb: &Train) -> Result<Outcome> {
     };
     io::stdout().write_all(text.as_bytes())?;
     costs.check(verb.max_memory)?;
+    Ok(Outcome::Done)
+}
+
+/// The settings of QUEST that the options ask for, with a decoder.
+pub(super) fn quest_settings(verb: &Train) -> Result<Checked<QuestConfig>> {
+    let preset = quest::preset(verb.preset.as_deref().unwrap_or("laptop"))?;
+    let mut sets = verb.set.clone();
+    if let Some(path) = &verb.decoder {
+        // Strings of JSON are strings of TOML.
+        sets.push(format!("decoder={}", serde_json::to_string(path)?));
+    }
+    let config = config::load_preset::<QuestConfig>(preset, verb.config.as_deref(), &sets)?;
+    match &config.decoder {
+        Some(path) if path.exists() => Ok(config),
+        Some(path) => bail!("{}: no such file or folder; a decoder was to be there", path.display()),
+        None => bail!(
+            "quest begins with a decoder: name its .gguf file or folder with --decoder PATH; `scripts/fetch-decoder` gets one"
+        ),
+    }
+}
+
+/// Operations, memory and hours of QUEST; of the decoder its sizes are enough.
+fn of_quest(verb: &Train) -> Result<Outcome> {
+    let config = quest_settings(verb)?;
+    let path = config.decoder.clone().unwrap_or_default();
+    let sizes = if path.extension().is_some_and(|end| end == "json") {
+        decoder::Config::open(&path)?
+    } else {
+        decoder::Source::open(&path)?.config().clone()
+    };
+    let costs = quest::costs(&Dataset::open(&verb.data)?, &sizes, &config)?;
+    let bytes = costs.memory.iter().map(|(_, bytes)| *bytes).sum::<f64>();
+    let text = if verb.json {
+        let mut whole = serde_json::to_value(&costs)?;
+        whole["bytes"] = json!(bytes);
+        serde_json::to_string_pretty(&whole)? + "\n"
+    } else {
+        let work = &costs.work;
+        let mut text = format!(
+            "{} weights of layers, {} that learn; {:.0} steps of about {:.0} tokens\n\n",
+            count(work.weights),
+            count(work.parameters),
+            work.steps,
+            work.tokens_of_a_step
+        );
+        let mut parts = Table::new(&[("memory", Align::Left), ("bytes", Align::Right)]);
+        for (name, bytes) in &costs.memory {
+            parts.row([(*name).to_owned(), memory::show(*bytes as u64)]);
+        }
+        parts.row(["together".to_owned(), memory::show(bytes as u64)]);
+        text.push_str(&parts.render());
+        let _ = writeln!(
+            text,
+            "\n{} operations, {} a second on this machine: about {}",
+            count(costs.operations),
+            count(costs.speed),
+            hours(costs.hours)
+        );
+        text
+    };
+    io::stdout().write_all(text.as_bytes())?;
     Ok(Outcome::Done)
 }
 
@@ -82,6 +148,11 @@ fn show(costs: &Costs) -> String {
     }
     let _ = write!(text, "\n{}", phases.render());
     text
+}
+
+/// `0.02` to `1.2 minutes`.
+fn hours(hours: f64) -> String {
+    if hours < 1.0 { format!("{:.1} minutes", 60.0 * hours) } else { format!("{hours:.1} hours") }
 }
 
 /// `1234567890` to `1.23 G`.

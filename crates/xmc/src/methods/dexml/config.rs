@@ -377,7 +377,7 @@ impl DexmlConfig {
 }
 
 /// `R@10` to 10; an error if the metric does not exist.
-pub(super) fn parse_metric(metric: &str) -> Result<usize> {
+pub(in crate::methods) fn parse_metric(metric: &str) -> Result<usize> {
     const NAMES: [&str; 9] = ["P", "nDCG", "PSP", "PSnDCG", "R", "MRR", "microF1", "macroF1", "coverage"];
     let known = metric.split_once('@').filter(|(name, _)| NAMES.contains(name));
     // Only as a report spells it: `P@05` would never be found there.

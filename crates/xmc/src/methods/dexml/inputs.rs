@@ -1,30 +1,28 @@
 //! What does training read? Texts and label names as token ids, and rows set apart for validation.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use xmc_data::LabelSet;
+use xmc_data::Strings;
 use xmc_data::dataset::Dataset;
-use xmc_data::{Csr, Strings};
 use xmc_nn::hf::Tokenizer;
 use xmc_nn::tokens::Tokens;
 use xmc_nn::transformer::Config;
 
-use super::config::{DexmlConfig, Head};
+use super::config::DexmlConfig;
 use super::model::tower_config;
 use crate::encoder::{check_vocabulary, require_folder};
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::model::encoder_folder;
-use crate::random::{Draws, Purpose};
 use crate::run::Artifact;
 
 /// Token ids of training texts and of label names.
-pub(super) struct TokenSets {
+pub(in crate::methods) struct TokenSets {
     /// Of the training texts `[n]`.
-    pub(super) rows: Tokens,
+    pub(in crate::methods) rows: Tokens,
     /// Of the label names `[L]`.
-    pub(super) labels: Tokens,
+    pub(in crate::methods) labels: Tokens,
 }
 
 impl TokenSets {
@@ -75,18 +73,14 @@ pub(super) fn required<'a>(data: &'a Dataset, config: &'a DexmlConfig) -> Result
 }
 
 /// Refuses labels without names where names are all there is, and warns of those that cannot be told apart.
-pub(super) fn check_names(labels: &LabelSet, config: &DexmlConfig, events: &dyn Events) -> Result<()> {
-    if config.head == Head::Classifier {
-        return Ok(());
-    }
+/// `advice` is what else could be done.
+pub(in crate::methods) fn check_names(labels: &LabelSet, advice: &str, events: &dyn Events) -> Result<()> {
     let empty = labels.iter().filter(|name| name.trim().is_empty()).count();
     let numbers = labels.iter().enumerate().all(|(l, name)| name.parse() == Ok(l));
     if empty == labels.len() || numbers && labels.len() > 1 {
-        return Err(Error::Mismatch(
-            "the labels have no names to read, only numbers: add their names to the data (raw/Y.txt), or set \
-             head = \"classifier\""
-                .to_owned(),
-        ));
+        return Err(Error::Mismatch(format!(
+            "the labels have no names to read, only numbers: add their names to the data (raw/Y.txt){advice}"
+        )));
     }
     if empty > 0 {
         events.message(&format!("{empty} labels have an empty name: the encoder cannot tell them apart"));
@@ -121,58 +115,6 @@ pub(super) fn check_start(encoder: &Path, config: &DexmlConfig, events: &dyn Eve
     Ok(())
 }
 
-/// Rows with labels, set apart; ids rise.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Split {
-    /// Rows that train.
-    pub(super) learn: Vec<u32>,
-    /// Rows that validate.
-    pub(super) validate: Vec<u32>,
-    /// Rows without labels: they take no part.
-    pub(super) unlabelled: usize,
-}
-
-impl Split {
-    /// Draws the rows that validate; at least one row always trains. Rows of the same text stay together: a text that
-    /// was learned by heart says nothing about others.
-    pub(super) fn new(y: &Csr, texts: &Strings, config: &DexmlConfig, seed: u64) -> Result<Self> {
-        let mut rows: Vec<u32> = (0..y.rows() as u32).filter(|&i| !y.row(i as usize).is_empty()).collect();
-        let unlabelled = y.rows() - rows.len();
-        if rows.is_empty() {
-            return Err(Error::Mismatch(format!("none of the {unlabelled} training rows has a label")));
-        }
-        let share = (f64::from(config.validation) * rows.len() as f64).round() as usize;
-        let set_apart = share.min(config.validation_rows).min(rows.len() - 1);
-        Draws::new(seed, Purpose::Split, 0).shuffle(&mut rows);
-        let (mut validate, mut learn) = divide(&rows, texts, set_apart);
-        learn.sort_unstable();
-        validate.sort_unstable();
-        Ok(Split { learn, validate, unlabelled })
-    }
-}
-
-/// The first of `rows` by text, up to `count` of them, and the others: a text goes with all its rows, or stays if they
-/// are too many.
-fn divide(rows: &[u32], texts: &Strings, count: usize) -> (Vec<u32>, Vec<u32>) {
-    if count == 0 {
-        return (Vec::new(), rows.to_vec());
-    }
-    let mut sizes: HashMap<&str, usize> = HashMap::with_capacity(rows.len());
-    for &row in rows {
-        *sizes.entry(texts.get(row as usize)).or_default() += 1;
-    }
-    let (mut left, mut chosen) = (count, HashMap::new());
-    rows.iter().partition(|&&row| {
-        let text = texts.get(row as usize);
-        *chosen.entry(text).or_insert_with(|| {
-            let size = sizes.get(text).copied().unwrap_or(0);
-            let fits = size <= left;
-            left -= if fits { size } else { 0 };
-            fits
-        })
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
@@ -189,39 +131,6 @@ mod tests {
         fn message(&self, text: &str) {
             self.0.lock().unwrap().push(text.to_owned());
         }
-    }
-
-    #[test]
-    fn a_split_takes_every_labelled_row_once() {
-        let y = Csr::new(5, 2, vec![0, 1, 1, 2, 3, 4], vec![0, 1, 0, 1], vec![1.0; 4]).unwrap();
-        let config = DexmlConfig { validation: 0.25, ..DexmlConfig::default() };
-        let texts = Strings::new(["a", "b", "c", "d", "e"]);
-        let split = Split::new(&y, &texts, &config, 1).unwrap();
-        assert_eq!((split.learn.len(), split.validate.len(), split.unlabelled), (3, 1, 1));
-        let mut all = [split.learn.clone(), split.validate.clone()].concat();
-        all.sort_unstable();
-        assert_eq!(all, [0, 2, 3, 4]);
-        assert_eq!(Split::new(&y, &texts, &config, 1).unwrap(), split);
-        let capped = DexmlConfig { validation: 0.9, validation_rows: 2, ..DexmlConfig::default() };
-        assert_eq!(Split::new(&y, &texts, &capped, 1).unwrap().validate.len(), 2);
-        let none = DexmlConfig { validation: 0.0, ..DexmlConfig::default() };
-        assert!(Split::new(&y, &texts, &none, 1).unwrap().validate.is_empty());
-        assert!(Split::new(&Csr::empty(3, 2), &texts, &none, 1).is_err());
-    }
-
-    #[test]
-    fn rows_of_one_text_are_not_divided() {
-        let rows = 60;
-        let indptr: Vec<u64> = (0..=rows as u64).collect();
-        let y = Csr::new(rows, 1, indptr, vec![0; rows], vec![1.0; rows]).unwrap();
-        let texts = Strings::new((0..rows).map(|i| format!("text {}", i % 20)));
-        let config = DexmlConfig { validation: 0.3, ..DexmlConfig::default() };
-        let split = Split::new(&y, &texts, &config, 1).unwrap();
-        assert_eq!((split.validate.len(), split.learn.len()), (18, 42));
-        assert!(split.validate.iter().all(|v| split.learn.iter().all(|l| l % 20 != v % 20)));
-        // One text for all: nothing can be set apart.
-        let same = Strings::new((0..rows).map(|_| "text"));
-        assert!(Split::new(&y, &same, &config, 1).unwrap().validate.is_empty());
     }
 
     #[test]
@@ -248,7 +157,7 @@ mod tests {
     fn names_that_say_nothing_are_reported() {
         let said = |names: &[&str]| {
             let messages = Messages::default();
-            let result = check_names(&LabelSet::new(names), &DexmlConfig::default(), &messages);
+            let result = check_names(&LabelSet::new(names), "", &messages);
             (result.is_ok(), messages.0.into_inner().unwrap().join("; "))
         };
         assert_eq!(said(&["sea", "hill"]), (true, String::new()));

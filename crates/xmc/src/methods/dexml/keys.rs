@@ -13,7 +13,7 @@ const COUNT: &str = "a whole number, 1 or more";
 /// A setting that measures.
 const AMOUNT: &str = "a number above 0";
 /// Which metrics can decide.
-pub(super) const METRICS: &str =
+pub(in crate::methods) const METRICS: &str =
     "P@k, nDCG@k, PSP@k, PSnDCG@k, R@k, MRR@k, microF1@k, macroF1@k or coverage@k, k from 1";
 
 pub(super) const GROUPS: &[Group] = &[MODEL, LOSS, NEGATIVES, OPTIMISER, VALIDATION];

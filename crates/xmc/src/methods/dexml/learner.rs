@@ -5,14 +5,14 @@ use xmc_nn::checkpoint::Checkpoint;
 use xmc_nn::dropout::DropoutKey;
 use xmc_nn::loss::{Criterion, K, LossOptions, Targets, loss_into};
 use xmc_nn::optim::{AdamW, AdamWConfig, LearningRate, Swa, clip_scale, global_norm};
-use xmc_nn::tower::Tower;
+use xmc_nn::tower::{Tape, Tower};
 
-use super::caching::{Cached, GradientCache};
 use super::config::{CriterionKind, DexmlConfig, Head};
 use super::inputs::TokenSets;
 use super::negatives::Pool;
 use super::scoring::Scorer;
 use crate::error::Result;
+use crate::methods::caching::{Cached, GradientCache};
 use crate::methods::checkpoints::named;
 use crate::methods::classifier::{Classifier, RowGradients};
 
@@ -64,7 +64,7 @@ struct Backward {
 
 /// The labels of a step: those of the encoder go back through it, those of a head do not.
 enum Labels {
-    Texts(Cached),
+    Texts(Cached<Tape>),
     Weights(Tensor),
 }
 

@@ -6,11 +6,10 @@
 use std::path::Path;
 
 use xmc_data::dataset::Dataset;
-use xmc_nn::checkpoint;
+use xmc_nn::{Tensor, checkpoint};
 
-use super::scoring::Scorer;
 use crate::error::{Error, Result};
-use crate::index::{Filter, search};
+use crate::index::{Filter, LabelEmbeddings, search};
 use crate::random::{Draws, Purpose};
 
 /// Rows embedded and searched together: bounds the memory for their embeddings.
@@ -18,7 +17,7 @@ const ROWS: usize = 8192;
 
 /// Hard negatives of rows.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Shortlist {
+pub(in crate::methods) struct Shortlist {
     /// Ids of the rows, rising.
     rows: Vec<u32>,
     /// Labels of row i are `labels[indptr[i]..indptr[i + 1]]`.
@@ -28,7 +27,7 @@ pub(super) struct Shortlist {
 
 impl Shortlist {
     /// Keeps the `labels` of every one of `rows` (rising).
-    pub(super) fn new(rows: Vec<u32>, labels: impl IntoIterator<Item = Vec<u32>>) -> Self {
+    pub(in crate::methods) fn new(rows: Vec<u32>, labels: impl IntoIterator<Item = Vec<u32>>) -> Self {
         let mut list = Shortlist { rows, indptr: vec![0], labels: Vec::new() };
         for labels in labels {
             list.labels.extend(labels);
@@ -45,7 +44,7 @@ impl Shortlist {
     }
 
     /// `count` different labels of each of `rows`, or all it has.
-    pub(super) fn draw(&self, rows: &[u32], count: usize, seed: u64, step: u64) -> Vec<u32> {
+    pub(in crate::methods) fn draw(&self, rows: &[u32], count: usize, seed: u64, step: u64) -> Vec<u32> {
         let mut draws = Draws::new(seed, Purpose::Mined, step);
         let mut drawn = Vec::new();
         for &row in rows {
@@ -56,7 +55,7 @@ impl Shortlist {
     }
 
     /// Writes it as one file.
-    pub(super) fn save(&self, path: &Path) -> Result<()> {
+    pub(in crate::methods) fn save(&self, path: &Path) -> Result<()> {
         let parts = [
             ("rows", bytemuck::cast_slice(&self.rows)),
             ("indptr", bytemuck::cast_slice(&self.indptr)),
@@ -66,7 +65,7 @@ impl Shortlist {
     }
 
     /// Reads what `save` wrote.
-    pub(super) fn load(path: &Path) -> Result<Self> {
+    pub(in crate::methods) fn load(path: &Path) -> Result<Self> {
         let mut saved = checkpoint::load(path)?;
         let mut part = |name: &str| {
             let values = saved.take(name).ok_or_else(|| Error::file(path, format!("no `{name}` in it")))?;
@@ -84,13 +83,19 @@ impl Shortlist {
 }
 
 /// The best `top` labels of each of the rows `learn` of `data`, without its positives and the pairs of its filter.
-pub(super) fn mine(scorer: &Scorer<'_>, data: &Dataset, learn: &[u32], top: usize) -> Result<Shortlist> {
-    let labels = scorer.label_embeddings()?;
+/// `embed` gives embeddings of rows, `labels` has those of labels.
+pub(in crate::methods) fn mine(
+    embed: &dyn Fn(&[u32]) -> Result<Tensor>,
+    labels: &LabelEmbeddings,
+    data: &Dataset,
+    learn: &[u32],
+    top: usize,
+) -> Result<Shortlist> {
     let mut found = Vec::with_capacity(learn.len());
     for rows in learn.chunks(ROWS) {
         let (positives, pairs) = (data.train.y.select_rows(rows), filter_of(&data.train.filter, rows));
         let filter = Filter::pairs(&pairs).and_rows(&positives);
-        let best = search(&scorer.rows(rows)?, &labels, top.min(labels.rows()), &filter)?;
+        let best = search(&embed(rows)?, labels, top.min(labels.rows()), &filter)?;
         found
             .extend((0..rows.len()).map(|i| best.row(i).iter().map(|&(label, _)| label).collect::<Vec<_>>()));
     }
@@ -98,7 +103,7 @@ pub(super) fn mine(scorer: &Scorer<'_>, data: &Dataset, learn: &[u32], top: usiz
 }
 
 /// The pairs (row, label) of `rows` (rising), with places in `rows` instead of ids.
-pub(super) fn filter_of(pairs: &[(u32, u32)], rows: &[u32]) -> Vec<(u32, u32)> {
+pub(in crate::methods) fn filter_of(pairs: &[(u32, u32)], rows: &[u32]) -> Vec<(u32, u32)> {
     pairs.iter().filter_map(|&(row, label)| Some((rows.binary_search(&row).ok()? as u32, label))).collect()
 }
 
@@ -111,6 +116,7 @@ mod tests {
     use xmc_nn::{Device, Pooling, Precision, Tower, TowerConfig};
 
     use super::super::inputs::TokenSets;
+    use super::super::scoring::Scorer;
     use super::*;
 
     #[test]
@@ -147,8 +153,8 @@ mod tests {
         let data = Dataset::new(Path::new("made"), names, part, None).unwrap();
         let scorer = Scorer { tower: &tower, tokens: &tokens, classifier: None, budget: 7 };
         let learn = [0, 2, 3, 4, 8];
-        let mined = mine(&scorer, &data, &learn, 5).unwrap();
         let (x, labels) = (scorer.rows(&learn).unwrap(), scorer.label_embeddings().unwrap());
+        let mined = mine(&|rows| scorer.rows(rows), &labels, &data, &learn, 5).unwrap();
         let ranked = search(&x, &labels, 12, &Filter::none()).unwrap();
         for (i, &row) in learn.iter().enumerate() {
             let positives = data.train.y.row(row as usize).indices;

@@ -6,10 +6,8 @@
 //!
 //! [`train`] is the whole method, from top to bottom; `training` is its loop over epochs and steps.
 
-mod caching;
 mod checkpointing;
 mod config;
-mod curves;
 mod estimate;
 mod inputs;
 mod keys;
@@ -21,11 +19,14 @@ mod presets;
 mod scoring;
 mod trained;
 mod training;
-mod validation;
 
 use xmc_data::dataset::Dataset;
 
+pub(in crate::methods) use config::parse_metric;
 pub use config::{CriterionKind, DexmlConfig, Head, Negatives, OfPositives, PoolBy, Positives, TopkSize};
+pub(in crate::methods) use inputs::{TokenSets, check_names};
+pub(in crate::methods) use keys::METRICS;
+pub(in crate::methods) use mining::{Shortlist, filter_of, mine};
 pub use model::{Dexml, Session};
 pub(crate) use model::{ENCODER, LABEL_EMBEDDINGS, tower_config};
 pub use presets::{Preset, Scale};
@@ -34,12 +35,13 @@ use crate::config::{Checked, Settings};
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::fingerprint::Fingerprint;
+use crate::methods::split::Split;
 use crate::methods::{Summary, TrainOptions, measure};
 use crate::model::Model;
 use crate::model::finish::{Finished, finish, take};
 use crate::model::publish::refuse_foreign;
 use crate::run::{Artifact, Identity, Run, remove};
-use inputs::{Split, TokenSets, check_names, check_start, required};
+use inputs::{check_start, required};
 use trained::{CURVES, Vectors};
 
 /// Learns from the training rows of `data` and writes a model folder.
@@ -51,7 +53,9 @@ pub fn train(
 ) -> Result<Summary> {
     refuse_foreign(&options.out)?;
     let (encoder, texts) = required(data, config)?;
-    check_names(&data.labels, config, events)?;
+    if config.head == Head::LabelText {
+        check_names(&data.labels, ", or set head = \"classifier\"", events)?;
+    }
     check_start(encoder, config, events)?;
     let identity = identity(data, config, options.seed)?;
     let mut run = Run::start(&options.out, &resumable(&identity), options.resume, events)?;
@@ -61,7 +65,8 @@ pub fn train(
     let tokens = TokenSets::load(&run.stage_dir("tokens"))?;
 
     // Rows that train, and rows that find the best epoch.
-    let split = Split::new(&data.train.y, texts, config, options.seed)?;
+    let apart = (config.validation, config.validation_rows);
+    let split = Split::new(&data.train.y, texts, apart, options.seed)?;
     if split.unlabelled > 0 {
         events.message(&format!("{} training rows have no label and take no part", split.unlabelled));
     }

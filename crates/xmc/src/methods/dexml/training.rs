@@ -18,22 +18,23 @@ use serde_json::json;
 use xmc_data::dataset::Dataset;
 use xmc_nn::loss::Targets;
 
-use super::checkpointing::{Files, Progress};
+use super::checkpointing::Files;
 use super::config::{DexmlConfig, Head, Negatives};
-use super::curves::Curves;
 use super::estimate;
-use super::inputs::{Split, TokenSets};
+use super::inputs::TokenSets;
 use super::learner::{Learner, StepReport};
-use super::mining::{self, Shortlist};
+use super::mining::{Shortlist, mine};
 use super::negatives::Sampler;
 use super::trained::{Trained, open_tower};
-use super::validation::Validation;
 use crate::encoder::fresh_pooler;
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::methods::TrainOptions;
-use crate::methods::checkpoints::Checkpoints;
+use crate::methods::checkpoints::{Checkpoints, Progress};
+use crate::methods::curves::Curves;
 use crate::methods::speed::Speed;
+use crate::methods::split::Split;
+use crate::methods::validation::Validation;
 use crate::random::{Draws, Purpose};
 
 /// What a training works on.
@@ -143,8 +144,10 @@ impl<'a> Training<'a> {
             return Ok(());
         }
         self.task.events.status("mining negatives");
-        let shortlist =
-            mining::mine(&self.learner.scorer()?, self.task.data, &self.task.split.learn, config.mine_top)?;
+        let scorer = self.learner.scorer()?;
+        let labels = scorer.label_embeddings()?;
+        let learn = &self.task.split.learn;
+        let shortlist = mine(&|rows| scorer.rows(rows), &labels, self.task.data, learn, config.mine_top)?;
         self.files().save_shortlist(&shortlist)?;
         (self.shortlist, self.progress.mined) = (Some(shortlist), Some(epoch));
         Ok(())
@@ -210,7 +213,9 @@ impl<'a> Training<'a> {
     fn validate(&mut self, averaged: Option<u32>) -> Result<()> {
         let Some(validation) = &self.validation else { return Ok(()) };
         self.task.events.status("validating");
-        let (metric, report) = validation.measure(&self.learner.scorer()?)?;
+        let scorer = self.learner.scorer()?;
+        let (metric, report) =
+            validation.measure(&scorer.rows(validation.rows())?, &scorer.label_embeddings()?)?;
         let (step, epoch) = (self.progress.step, self.progress.epoch);
         let seconds = self.seconds();
         let mut record =

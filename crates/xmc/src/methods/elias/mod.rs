@@ -213,8 +213,9 @@ fn publish(
         parts.iter().try_for_each(|(from, name)| take(from, &dir.join(name)))
     };
     let open = |dir: &Path| {
-        let options = OpenOptions { device: options.device, precision: config.precision.resolve() };
-        Elias::open(dir, config, options)
+        let options =
+            OpenOptions { device: options.device, precision: config.precision.resolve(), decoder: None };
+        Elias::open(dir, config, &options)
     };
     let whole = |run: &Run, parts: &[(PathBuf, &str)]| -> Result<Elias> {
         let dir = run.scratch("whole")?;

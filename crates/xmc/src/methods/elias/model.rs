@@ -152,7 +152,7 @@ impl Elias {
 
     /// Opens the parts of a model folder whose files are checked already: the folder [`ENCODER`], and the files
     /// [`LABEL_EMBEDDINGS`] and, if the head is an index, [`CLUSTERS`] and [`EDGES`].
-    pub(crate) fn open(dir: &Path, config: &EliasConfig, options: OpenOptions) -> Result<Self> {
+    pub(crate) fn open(dir: &Path, config: &EliasConfig, options: &OpenOptions) -> Result<Self> {
         let folder = dir.join(ENCODER);
         let tower = stored_tower(&folder, config.pooling.map(Into::into))?;
         // Embeddings keep their length: clusters and classifiers learned so.

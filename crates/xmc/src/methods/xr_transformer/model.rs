@@ -51,7 +51,7 @@ impl XrTransformer {
         dir: &Path,
         config: &XrTransformerConfig,
         vectorizer: bool,
-        options: OpenOptions,
+        options: &OpenOptions,
     ) -> Result<Self> {
         let folder = dir.join(ENCODER);
         let tower = TowerConfig { normalize: true, ..stored_tower(&folder, None)? };

@@ -9,33 +9,88 @@
 //! Remembering is cheap as long as a step is small, so micro-batches keep their tape until a budget is spent, and only
 //! those beyond it pass twice.
 
+use xmc_nn::decoder::{Prompted, PromptedTape};
 use xmc_nn::dropout::DropoutKey;
 use xmc_nn::tokens::{self, Tokens};
-use xmc_nn::tower::{Tape, Tower};
-use xmc_nn::{Batch, Tensor};
+use xmc_nn::tower::{self, Tower};
+use xmc_nn::{Batch, Device, Tensor};
 
 use crate::error::Result;
 
+/// What embeds texts and can go back.
+pub(super) trait Learning {
+    /// What going back needs of a forward pass.
+    type Tape;
+    /// Size d of an embedding.
+    fn dim(&self) -> usize;
+    /// Where it computes.
+    fn device(&self) -> Device;
+    /// Embeddings `[b, d]`, and what going back needs. The same key drops the same.
+    fn embed_train(&self, batch: &Batch, dropout: Option<DropoutKey>) -> Result<(Tensor, Self::Tape)>;
+    /// Adds to `grads` what `de [b, d]`, the gradient of the embeddings, makes of the parameters.
+    fn backward(&self, batch: &Batch, tape: Self::Tape, de: &Tensor, grads: &mut [f32]) -> Result<()>;
+}
+
+impl Learning for &Tower {
+    type Tape = tower::Tape;
+
+    fn dim(&self) -> usize {
+        Tower::dim(self)
+    }
+
+    fn device(&self) -> Device {
+        Tower::device(self)
+    }
+
+    fn embed_train(&self, batch: &Batch, dropout: Option<DropoutKey>) -> Result<(Tensor, Self::Tape)> {
+        Ok(Tower::embed_train(self, batch, dropout)?)
+    }
+
+    fn backward(&self, batch: &Batch, tape: Self::Tape, de: &Tensor, grads: &mut [f32]) -> Result<()> {
+        Ok(Tower::backward(self, batch, tape, de, grads)?)
+    }
+}
+
+impl Learning for &Prompted {
+    type Tape = PromptedTape;
+
+    fn dim(&self) -> usize {
+        Prompted::dim(self)
+    }
+
+    fn device(&self) -> Device {
+        Prompted::device(self)
+    }
+
+    fn embed_train(&self, batch: &Batch, dropout: Option<DropoutKey>) -> Result<(Tensor, Self::Tape)> {
+        Ok(Prompted::embed_train(self, batch, dropout)?)
+    }
+
+    fn backward(&self, batch: &Batch, tape: Self::Tape, de: &Tensor, grads: &mut [f32]) -> Result<()> {
+        Ok(Prompted::backward(self, batch, tape, de, grads)?)
+    }
+}
+
 /// Texts that pass through the encoder together.
-struct MicroBatch {
+struct MicroBatch<T> {
     batch: Batch,
     /// Their places among the rows of the embeddings.
     places: Vec<usize>,
     key: Option<DropoutKey>,
     /// What the encoder remembers, unless it is to pass again.
-    tape: Option<Tape>,
+    tape: Option<T>,
 }
 
 /// Embeddings of a step, and what is needed to go back through the encoder.
-pub(super) struct Cached {
+pub(super) struct Cached<T> {
     /// `[b, d]`
     pub(super) values: Tensor,
-    parts: Vec<MicroBatch>,
+    parts: Vec<MicroBatch<T>>,
 }
 
 /// Passes texts of one step through the encoder.
-pub(super) struct GradientCache<'a> {
-    tower: &'a Tower,
+pub(super) struct GradientCache<E> {
+    encoder: E,
     /// Tokens of a micro-batch.
     budget: usize,
     /// Tokens that may still be remembered.
@@ -44,27 +99,22 @@ pub(super) struct GradientCache<'a> {
     dropout: Option<DropoutKey>,
 }
 
-impl<'a> GradientCache<'a> {
+impl<E: Learning> GradientCache<E> {
     /// For one step. `dropout` is the key of its first micro-batch.
-    pub(super) fn new(
-        tower: &'a Tower,
-        budget: usize,
-        tape_tokens: usize,
-        dropout: Option<DropoutKey>,
-    ) -> Self {
-        GradientCache { tower, budget, tape_tokens, dropout }
+    pub(super) fn new(encoder: E, budget: usize, tape_tokens: usize, dropout: Option<DropoutKey>) -> Self {
+        GradientCache { encoder, budget, tape_tokens, dropout }
     }
 
     /// Embeds the texts `ids` (rising) of `texts`.
-    pub(super) fn forward(&mut self, texts: &Tokens, ids: &[u32]) -> Result<Cached> {
-        let mut values = Tensor::zeros(ids.len(), self.tower.dim(), self.tower.device());
+    pub(super) fn forward(&mut self, texts: &Tokens, ids: &[u32]) -> Result<Cached<E::Tape>> {
+        let mut values = Tensor::zeros(ids.len(), self.encoder.dim(), self.encoder.device());
         let mut parts = Vec::new();
         for group in tokens::by_budget(texts, ids, self.budget) {
             let batch = texts.batch(&group);
             let places: Vec<usize> = group.iter().filter_map(|id| ids.binary_search(id).ok()).collect();
             let key = self.dropout;
             self.dropout = key.map(|key| DropoutKey { part: key.part + 1, ..key });
-            let (embedded, tape) = self.tower.embed_train(&batch, key)?;
+            let (embedded, tape) = self.encoder.embed_train(&batch, key)?;
             // What does not fit is forgotten here.
             let tape = (batch.tokens() <= self.tape_tokens).then_some(tape);
             self.tape_tokens -= if tape.is_some() { batch.tokens() } else { 0 };
@@ -75,13 +125,18 @@ impl<'a> GradientCache<'a> {
     }
 
     /// Adds to `grads` what d loss / d embeddings `[b, d]` makes of the parameters.
-    pub(super) fn backward(&self, cached: Cached, d_values: &Tensor, grads: &mut [f32]) -> Result<()> {
+    pub(super) fn backward(
+        &self,
+        cached: Cached<E::Tape>,
+        d_values: &Tensor,
+        grads: &mut [f32],
+    ) -> Result<()> {
         for MicroBatch { batch, places, key, tape } in cached.parts {
             let tape = match tape {
                 Some(tape) => tape,
-                None => self.tower.embed_train(&batch, key)?.1,
+                None => self.encoder.embed_train(&batch, key)?.1,
             };
-            self.tower.backward(&batch, tape, &gather(d_values, &places), grads)?;
+            self.encoder.backward(&batch, tape, &gather(d_values, &places), grads)?;
         }
         Ok(())
     }

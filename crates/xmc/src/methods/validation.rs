@@ -3,12 +3,11 @@
 use xmc_data::Csr;
 use xmc_data::dataset::Dataset;
 use xmc_data::metrics::{self, EvaluateConfig, Propensity, Report, label_counts};
+use xmc_nn::Tensor;
 
-use super::config::parse_metric;
-use super::mining::filter_of;
-use super::scoring::Scorer;
+use super::dexml::{filter_of, parse_metric};
 use crate::error::{Error, Result};
-use crate::index::{Filter, search};
+use crate::index::{Filter, LabelEmbeddings, search};
 
 /// Cuts that are measured beside that of the deciding metric.
 const CUTS: [usize; 5] = [1, 3, 5, 10, 100];
@@ -48,11 +47,16 @@ impl<'a> Validation<'a> {
         }))
     }
 
-    /// Predicts and measures; the number is that of the deciding metric.
-    pub(super) fn measure(&self, scorer: &Scorer<'_>) -> Result<(f64, Report)> {
+    /// The rows, rising.
+    pub(super) fn rows(&self) -> &'a [u32] {
+        self.rows
+    }
+
+    /// Predicts and measures, given embeddings `x` of the rows and those of all labels; the number is that of the deciding
+    /// metric.
+    pub(super) fn measure(&self, x: &Tensor, labels: &LabelEmbeddings) -> Result<(f64, Report)> {
         let deepest = self.config.ks.iter().copied().max().unwrap_or(1);
-        let labels = scorer.label_embeddings()?;
-        let found = search(&scorer.rows(self.rows)?, &labels, deepest, &Filter::pairs(&self.filter))?;
+        let found = search(x, labels, deepest, &Filter::pairs(&self.filter))?;
         let report =
             metrics::evaluate(&found, &self.y, &self.counts, self.train_rows, &self.filter, &self.config)?;
         let measured = report.values.get(self.metric);

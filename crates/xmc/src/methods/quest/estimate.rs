@@ -1,0 +1,183 @@
+//! What will a training cost? Operations, bytes and hours, from the sizes of the decoder and of the data alone.
+//!
+//! ```text
+//! operations of a token    2 for each weight of the layers (forward); 6 while training: forward, once more inside a
+//!                          layer when its turn to go back comes, and the gradient of its input; 8 beyond `tape_tokens`
+//! memory                   weights at their bits, embeddings of tokens in 16, inputs of all layers for the tokens of a
+//!                          tape, the buffers of one layer, embeddings of all labels
+//! hours                    operations at the speed of a product of matrices, measured now
+//! ```
+//!
+//! Attention and everything between the products are left out: a few percent for short texts.
+
+use std::time::Instant;
+
+use serde::Serialize;
+use xmc_data::dataset::Dataset;
+use xmc_nn::Precision;
+use xmc_nn::decoder::{Config, Quantization};
+use xmc_nn::quant::{Format, Input, QuantMatrix};
+
+use super::config::{Bits, QuestConfig};
+use crate::error::Result;
+use crate::methods::dexml::TokenSets;
+
+/// Counts of a training.
+#[derive(Clone, Debug, Serialize)]
+pub struct Work {
+    /// Weights of the layers, without embeddings and head.
+    pub weights: f64,
+    /// Numbers that learn.
+    pub parameters: f64,
+    /// Steps of all epochs.
+    pub steps: f64,
+    /// Tokens of a step, prompt aside.
+    pub tokens_of_a_step: f64,
+    /// Tokens that are only embedded: labels and validation rows once an epoch, and labels at the end.
+    pub tokens_embedded: f64,
+    /// Operations of a token in training, and in embedding.
+    operations_per_token: [f64; 2],
+}
+
+/// What a training costs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Costs {
+    /// Its counts.
+    pub work: Work,
+    /// Operations of all of it.
+    pub operations: f64,
+    /// Memory by part, in bytes.
+    pub memory: Vec<(&'static str, f64)>,
+    /// Operations in a second of this machine.
+    pub speed: f64,
+    /// Hours at that speed.
+    pub hours: f64,
+}
+
+/// Tokens of texts and labels, as they are or as they are guessed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lengths {
+    rows: f64,
+    row: f64,
+    labels: f64,
+    label: f64,
+}
+
+/// Bytes of a token of written language, about.
+const BYTES_PER_TOKEN: f64 = 4.0;
+
+impl Lengths {
+    fn of_tokens(tokens: &TokenSets) -> Self {
+        let mean = |t: &xmc_nn::Tokens| t.total() as f64 / t.len().max(1) as f64;
+        Lengths {
+            rows: tokens.rows.len() as f64,
+            row: mean(&tokens.rows),
+            labels: tokens.labels.len() as f64,
+            label: mean(&tokens.labels),
+        }
+    }
+
+    /// From the bytes of the texts.
+    fn guess(data: &Dataset, config: &QuestConfig) -> Self {
+        let mean = |texts: &xmc_data::Strings, most: usize| {
+            let tokens =
+                texts.iter().map(|text| (text.len() as f64 / BYTES_PER_TOKEN + 1.0).min(most as f64));
+            tokens.sum::<f64>() / texts.len().max(1) as f64
+        };
+        Lengths {
+            rows: data.train.rows() as f64,
+            row: data.train.texts.as_ref().map_or(0.0, |texts| mean(texts, config.max_len)),
+            labels: data.labels.len() as f64,
+            label: mean(data.labels.names(), config.label_max_len),
+        }
+    }
+}
+
+impl Work {
+    /// Of `batches` steps an epoch.
+    pub(super) fn of(decoder: &Config, config: &QuestConfig, tokens: &TokenSets, batches: usize) -> Self {
+        Self::new(decoder, config, Lengths::of_tokens(tokens), batches as f64)
+    }
+
+    fn new(decoder: &Config, config: &QuestConfig, lengths: Lengths, batches: f64) -> Self {
+        let (h, width) = (decoder.hidden as f64, decoder.head_dim as f64);
+        let (q, kv) = (decoder.heads as f64 * width, decoder.kv_heads as f64 * width);
+        let layers = decoder.layers as f64;
+        let f = decoder.intermediate as f64;
+        let weights = layers * (2.0 * h * q + 2.0 * h * kv + 3.0 * h * f);
+        let rank = config.lora_rank as f64;
+        let adapters = rank * layers * (2.0 * (h + q) + 2.0 * (h + kv) + 3.0 * (h + f));
+        let pairs = config.batch_size as f64;
+        let step = pairs * (lengths.row + lengths.label);
+        let epochs = config.epochs as f64;
+        let validating = (lengths.rows * f64::from(config.validation)).min(config.validation_rows as f64);
+        let once = lengths.labels * lengths.label + validating * lengths.row;
+        let passes = if validating > 0.0 { epochs + 1.0 } else { 0.0 };
+        let twice = (step - config.tape_tokens as f64).max(0.0) / step.max(1.0);
+        Work {
+            weights,
+            parameters: config.prompt_tokens as f64 * h + adapters,
+            steps: batches * epochs,
+            tokens_of_a_step: step,
+            tokens_embedded: passes * once + lengths.labels * lengths.label,
+            operations_per_token: [(6.0 + 2.0 * twice) * weights, 2.0 * weights],
+        }
+    }
+
+    /// Operations of all of it.
+    pub(super) fn operations(&self) -> f64 {
+        let [training, embedding] = self.operations_per_token;
+        self.steps * self.tokens_of_a_step * training + self.tokens_embedded * embedding
+    }
+}
+
+/// What training on `data` with the decoder `decoder` would cost.
+pub fn costs(data: &Dataset, decoder: &Config, config: &QuestConfig) -> Result<Costs> {
+    let lengths = Lengths::guess(data, config);
+    let ratio = if config.sampling.takes_all_labels() { 1.0 } else { f64::from(config.sampling.ratio) };
+    let pairs = data.train.y.nnz() as f64 * ratio * f64::from(1.0 - config.validation);
+    let work = Work::new(decoder, config, lengths, (pairs / config.batch_size as f64).ceil());
+    let (h, precision) = (decoder.hidden as f64, config.precision.resolve());
+    let taped = work.tokens_of_a_step.min((config.tape_tokens + config.tokens_per_batch) as f64);
+    let layer = taped.min(config.tokens_per_batch as f64) * (6.0 * h + 3.0 * decoder.intermediate as f64);
+    let memory = vec![
+        ("weights of the layers", work.weights * bits(config.quantization) / 8.0),
+        ("embeddings of tokens", decoder.vocab as f64 * h * 2.0),
+        ("inputs of the layers", 4.0 * taped * h * (decoder.layers + 1) as f64),
+        ("one layer at work", 4.0 * layer),
+        ("embeddings of labels", 4.0 * lengths.labels * h),
+        ("prompt, adapters, optimiser", 16.0 * work.parameters),
+    ];
+    let (operations, speed) = (work.operations(), speed(precision)?);
+    Ok(Costs { operations, memory, speed, hours: operations / speed / 3600.0, work })
+}
+
+/// Bits of a weight.
+fn bits(quantization: Bits) -> f64 {
+    match quantization.0 {
+        Quantization::Nf4 { double: true } => 4.0 + 8.0 / 64.0 + 32.0 / (64.0 * 256.0),
+        Quantization::Nf4 { double: false } | Quantization::Q4_0 => 4.5,
+        Quantization::Q8_0 => 8.5,
+        // A folder of Hugging Face has 16 bits; a GGUF file mostly has fewer.
+        Quantization::Stored | Quantization::Bf16 => 16.0,
+        Quantization::F32 => 32.0,
+    }
+}
+
+/// Operations in a second of a product as large as those of a step.
+fn speed(precision: Precision) -> Result<f64> {
+    const TOKENS: usize = 512;
+    const WIDTH: usize = 1024;
+    let values: Vec<f32> = (0..WIDTH * WIDTH).map(|i| (i % 251) as f32 / 251.0 - 0.5).collect();
+    let weights = QuantMatrix::quantize(&values, WIDTH, WIDTH, Format::Q8_0)?;
+    let mut input = Input::new();
+    input.dense(&values[..TOKENS * WIDTH], TOKENS, WIDTH, precision);
+    let mut y = vec![0.0; TOKENS * WIDTH];
+    let mut once = || {
+        let start = Instant::now();
+        weights.multiply(&input, &mut y, false);
+        start.elapsed().as_secs_f64()
+    };
+    let fastest = (0..4).map(|_| once()).fold(f64::INFINITY, f64::min);
+    Ok(2.0 * (TOKENS * WIDTH * WIDTH) as f64 / fastest.max(1e-9))
+}

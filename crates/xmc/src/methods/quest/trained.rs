@@ -1,0 +1,102 @@
+//! What comes out of the loop, and how is it kept? Prompt and adapters, the curves; and from these an embedding of every
+//! label.
+
+use std::path::{Path, PathBuf};
+
+use xmc_nn::decoder::Prompted;
+
+use super::config::QuestConfig;
+use super::prompt;
+use super::training::CURVES;
+use crate::error::{Error, Result};
+use crate::events::Events;
+use crate::index::{Dtype, LabelEmbeddings};
+use crate::methods::dexml::TokenSets;
+use crate::model::finish::take;
+use crate::run::Artifact;
+
+/// Name of the file in the stage and in the model.
+pub(super) use crate::methods::dexml::LABEL_EMBEDDINGS;
+
+/// Labels whose embeddings are kept together while there are not all yet.
+const PART: usize = 4096;
+
+/// A finished training.
+pub(super) enum Trained {
+    /// Just now.
+    Now {
+        prompted: Box<Prompted>,
+        /// Of the decoder.
+        fingerprint: String,
+        /// Where the curves lie.
+        curves: PathBuf,
+    },
+    /// In an earlier run; its files are enough.
+    Earlier,
+}
+
+impl Trained {
+    pub(super) fn now(prompted: Prompted, fingerprint: &str, curves: PathBuf) -> Self {
+        Trained::Now { prompted: Box::new(prompted), fingerprint: fingerprint.to_owned(), curves }
+    }
+}
+
+impl Artifact for Trained {
+    fn save(&self, dir: &Path) -> Result<()> {
+        let Trained::Now { prompted, fingerprint, curves } = self else { return Ok(()) };
+        prompt::save(prompted, fingerprint, dir)?;
+        take(curves, &dir.join(CURVES))
+    }
+
+    fn load(dir: &Path) -> Result<Self> {
+        let needed = dir.join(prompt::PROMPT);
+        if needed.is_file() { Ok(Trained::Earlier) } else { Err(Error::file(&needed, "missing")) }
+    }
+}
+
+/// Vectors of all labels.
+pub(super) struct Vectors(LabelEmbeddings);
+
+impl Vectors {
+    /// Embeds all labels, part by part; parts that an interrupted run left in `unfinished` are not made again.
+    pub(super) fn of(
+        prompted: &Prompted,
+        tokens: &TokenSets,
+        config: &QuestConfig,
+        unfinished: &Path,
+        events: &dyn Events,
+    ) -> Result<Self> {
+        let (labels, d) = (tokens.labels.len(), prompted.dim());
+        let mut parts = Vec::new();
+        for first in (0..labels).step_by(PART) {
+            let ids: Vec<u32> = (first..labels.min(first + PART)).map(|label| label as u32).collect();
+            let path = unfinished.join(format!("part.{}", parts.len()));
+            let kept =
+                LabelEmbeddings::open(&path).ok().filter(|part| (part.rows(), part.dim()) == (ids.len(), d));
+            parts.push(if let Some(part) = kept {
+                part
+            } else {
+                let rows = prompted.embed_rows(&tokens.labels, &ids, config.tokens_per_batch, &|_, _| ())?;
+                let part = LabelEmbeddings::from_values(d, rows.host(), Dtype::F32)?;
+                part.save(&path)?;
+                LabelEmbeddings::open(&path)?
+            });
+            events.progress((first + ids.len()) as u64, labels as u64);
+        }
+        let whole = unfinished.join("whole");
+        LabelEmbeddings::write(&whole, labels, d, config.label_embeddings, |file| {
+            parts.iter().try_for_each(|part| (0..part.rows()).try_for_each(|i| file.push(&part.row(i))))
+        })?;
+        Ok(Vectors(LabelEmbeddings::open(&whole)?))
+    }
+}
+
+impl Artifact for Vectors {
+    fn save(&self, dir: &Path) -> Result<()> {
+        self.0.save(&dir.join(LABEL_EMBEDDINGS))
+    }
+
+    fn load(dir: &Path) -> Result<Self> {
+        Ok(Vectors(LabelEmbeddings::open(&dir.join(LABEL_EMBEDDINGS))?))
+    }
+}

@@ -66,7 +66,9 @@ fn of_quest(verb: &Train) -> Result<Outcome> {
     } else {
         decoder::Source::open(&path)?.config().clone()
     };
-    let costs = quest::costs(&Dataset::open(&verb.data)?, &sizes, &config)?;
+    let stored = path.extension().is_some_and(|end| end == "gguf");
+    let file_bytes = if stored { Some(std::fs::metadata(&path)?.len()) } else { None };
+    let costs = quest::costs(&Dataset::open(&verb.data)?, &sizes, file_bytes, &config)?;
     let bytes = costs.memory.iter().map(|(_, bytes)| *bytes).sum::<f64>();
     let text = if verb.json {
         let mut whole = serde_json::to_value(&costs)?;

@@ -131,8 +131,13 @@ impl Work {
     }
 }
 
-/// What training on `data` with the decoder `decoder` would cost.
-pub fn costs(data: &Dataset, decoder: &Config, config: &QuestConfig) -> Result<Costs> {
+/// What training on `data` with the decoder `decoder`, whose file has so many bytes, would cost.
+pub fn costs(
+    data: &Dataset,
+    decoder: &Config,
+    file_bytes: Option<u64>,
+    config: &QuestConfig,
+) -> Result<Costs> {
     let lengths = Lengths::guess(data, config);
     let ratio = if config.sampling.takes_all_labels() { 1.0 } else { f64::from(config.sampling.ratio) };
     let pairs = data.train.y.nnz() as f64 * ratio * f64::from(1.0 - config.validation);
@@ -140,9 +145,11 @@ pub fn costs(data: &Dataset, decoder: &Config, config: &QuestConfig) -> Result<C
     let (h, precision) = (decoder.hidden as f64, config.precision.resolve());
     let taped = work.tokens_of_a_step.min((config.tape_tokens + config.tokens_per_batch) as f64);
     let layer = taped.min(config.tokens_per_batch as f64) * (6.0 * h + 3.0 * decoder.intermediate as f64);
+    let table = (decoder.vocab * decoder.hidden) as f64;
+    let stored = file_bytes.map(|bytes| 8.0 * bytes as f64 / (work.weights + table));
     let memory = vec![
-        ("weights of the layers", work.weights * bits(config.quantization) / 8.0),
-        ("embeddings of tokens", decoder.vocab as f64 * h * 2.0),
+        ("weights of the layers", work.weights * bits(config.quantization, stored) / 8.0),
+        ("embeddings of tokens", table * stored.unwrap_or(16.0) / 8.0),
         ("inputs of the layers", 4.0 * taped * h * (decoder.layers + 1) as f64),
         ("one layer at work", 4.0 * layer),
         ("embeddings of labels", 4.0 * lengths.labels * h),
@@ -152,14 +159,15 @@ pub fn costs(data: &Dataset, decoder: &Config, config: &QuestConfig) -> Result<C
     Ok(Costs { operations, memory, speed, hours: operations / speed / 3600.0, work })
 }
 
-/// Bits of a weight.
-fn bits(quantization: Bits) -> f64 {
+/// Bits of a weight; those of a file are `stored` on average.
+fn bits(quantization: Bits, stored: Option<f64>) -> f64 {
     match quantization.0 {
         Quantization::Nf4 { double: true } => 4.0 + 8.0 / 64.0 + 32.0 / (64.0 * 256.0),
         Quantization::Nf4 { double: false } | Quantization::Q4_0 => 4.5,
         Quantization::Q8_0 => 8.5,
-        // A folder of Hugging Face has 16 bits; a GGUF file mostly has fewer.
-        Quantization::Stored | Quantization::Bf16 => 16.0,
+        // A folder of Hugging Face has 16 bits.
+        Quantization::Stored => stored.unwrap_or(16.0),
+        Quantization::Bf16 => 16.0,
         Quantization::F32 => 32.0,
     }
 }

@@ -7,8 +7,11 @@ use crate::encoders::{tree, write_encoder};
 use crate::world::{World, stderr, stdout};
 
 /// Settings that make 3 clusters of 6 labels, and a training of moments that learns something.
-const SMALL: [&str; 11] = [
+const SMALL: [&str; 14] = [
     "cluster.max_leaf_size=2",
+    "index.alpha=10",
+    "stage2.loss_lambda=0.05",
+    "stage2.cluster_lr=0.001",
     "index.beam=3",
     "index.kappa=4",
     "max_len=24",

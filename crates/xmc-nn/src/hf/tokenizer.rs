@@ -50,8 +50,6 @@ pub struct Tokenizer {
     prefix_free: bool,
     /// What a text without tokens becomes, where no special tokens are added.
     empty: Option<u32>,
-    /// What ends every text, also one that is cut.
-    end: Option<u32>,
     /// The files as they were when opened, for [`Tokenizer::save`] and the key.
     files: Vec<(&'static str, Vec<u8>)>,
 }
@@ -93,14 +91,7 @@ impl Tokenizer {
         };
         let empty = content("tokenizer_config.json").and_then(|config| stand_in(&inner, config));
         let prefix_free = prefix_free(&inner);
-        Tokenizer { inner, path, max_len, prefix_free, empty, end: None, files }.truncating()
-    }
-
-    /// The same tokenizer with `end` as the last token of every text: a text that is too long is cut before it.
-    ///
-    /// This is a choice of who embeds, not part of the tokenizer: it is not saved.
-    pub fn ending_with(self, end: u32) -> Result<Self> {
-        Tokenizer { end: Some(end), ..self }.truncating()
+        Tokenizer { inner, path, max_len, prefix_free, empty, files }.truncating()
     }
 
     /// The same tokenizer for at most `max_len` tokens a text.
@@ -110,8 +101,7 @@ impl Tokenizer {
 
     /// Sets truncation, and checks that every text will have a token.
     fn truncating(mut self) -> Result<Self> {
-        let added = self.inner.get_post_processor().map_or(0, |p| p.added_tokens(false));
-        let special = added + usize::from(self.end.is_some());
+        let special = self.inner.get_post_processor().map_or(0, |p| p.added_tokens(false));
         let max_len = self.max_len;
         if max_len <= special {
             return Err(Error::file(
@@ -122,7 +112,7 @@ impl Tokenizer {
         // The side that is cut is part of the tokenizer, the length is not.
         let direction = self.inner.get_truncation().map_or(TruncationDirection::Right, |t| t.direction);
         self.prefix_free &= direction == TruncationDirection::Right;
-        let truncation = TruncationParams { max_length: self.kept(), direction, ..Default::default() };
+        let truncation = TruncationParams { max_length: max_len, direction, ..Default::default() };
         self.inner.with_padding(None);
         self.inner.with_truncation(Some(truncation)).map_err(|e| Error::file(&self.path, e.to_string()))?;
         if self.ids("")?.is_empty() {
@@ -149,21 +139,16 @@ impl Tokenizer {
     pub fn encode_one(&self, text: &str) -> Result<Vec<u32>> {
         if let Some(start) = self.start_of(text) {
             let ids = self.ids(start)?;
-            if ids.len() == self.kept() {
-                return Ok(self.ended(ids));
+            if ids.len() == self.max_len {
+                return Ok(ids);
             }
         }
-        Ok(self.ended(self.ids(text)?))
+        self.ids(text)
     }
 
     /// Ids of the words of a text alone, without special tokens, and none for an empty text.
     pub fn encode_words(&self, text: &str) -> Result<Vec<u32>> {
         self.cut(text, false)
-    }
-
-    /// The id of a token, written as in the vocabulary.
-    pub fn id(&self, token: &str) -> Option<u32> {
-        self.inner.token_to_id(token)
     }
 
     /// The text of ids, without special tokens.
@@ -203,18 +188,6 @@ impl Tokenizer {
             })?;
         }
         Ok(())
-    }
-
-    /// Tokens of a text that are kept, without the end.
-    fn kept(&self) -> usize {
-        self.max_len - usize::from(self.end.is_some())
-    }
-
-    fn ended(&self, mut ids: Vec<u32>) -> Vec<u32> {
-        if let Some(end) = self.end.filter(|end| ids.last() != Some(end)) {
-            ids.push(end);
-        }
-        ids
     }
 
     fn ids(&self, text: &str) -> Result<Vec<u32>> {

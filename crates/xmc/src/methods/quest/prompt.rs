@@ -47,7 +47,7 @@ pub(super) fn first(decoder: &Decoder, source: &Source, config: &QuestConfig, se
         }
         PromptInit::Text => {
             let text = config.prompt_text.as_deref().unwrap_or_default();
-            let ids = source.tokenizer(decoder.config().positions)?.encode_one(text)?;
+            let ids = source.tokenizer(decoder.config().positions)?.encode_words(text)?;
             Ok(rows_of(&ids.iter().copied().cycle().take(n).collect::<Vec<_>>()))
         }
         PromptInit::MeanNoise => Ok(mean_and_noise(decoder, n, seed)),

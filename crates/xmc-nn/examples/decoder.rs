@@ -9,7 +9,7 @@
 //!
 //! FILE is a GGUF file or a folder of Hugging Face. Texts come as token ids, a JSON list on each line, so that all programs
 //! compute the same. One JSON object with times goes to stdout; `ids` in that of `generate`. Further options: `--batch
-//! 32` texts of a step, or tokens of a pass of `encode` (4096), `--prompt 5` tokens in front, `--steps N`, `--new 128` tokens,
+//! 32` texts of a step, or tokens of a pass of `encode` (1024), `--prompt 5` tokens in front, `--steps N`, `--new 128` tokens,
 //! `--temperature 0`, `--top-k 0`, `--top-p 1`, `--seed 0`, `--stop ID`, `--quantization stored`, `--precision bf16`. `RAYON_NUM_THREADS`
 //! sets the threads.
 
@@ -73,7 +73,7 @@ fn encode(decoder: Decoder, options: &Options) -> Result<Value> {
     let rows: Vec<u32> = (0..texts.len() as u32).collect();
     let tokens: usize = rows.iter().map(|&i| texts.row_len(i as usize)).sum();
     let begin = Clocks::now();
-    let found = prompted.embed_rows(&texts, &rows, options.number("batch", 4096)?, &|_, _| ())?;
+    let found = prompted.embed_rows(&texts, &rows, options.number("batch", Prompted::PASS)?, &|_, _| ())?;
     let report = begin.report(json!({ "texts": texts.len() }), tokens);
     if let Some(out) = options.0.get("out") {
         std::fs::write(out, bytemuck::cast_slice(found.host()))?;

@@ -161,7 +161,7 @@ impl Encoder {
         let rows: Vec<u32> = (0..tokens.len() as u32).collect();
         Ok(match &self.body {
             Body::Tower(tower) => tower.embed_rows(tokens, &rows, BUDGET, progress)?,
-            Body::Prompted(prompted) => prompted.embed_rows(tokens, &rows, BUDGET, progress)?,
+            Body::Prompted(prompted) => prompted.embed_rows(tokens, &rows, Prompted::PASS, progress)?,
         })
     }
 

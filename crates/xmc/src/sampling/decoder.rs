@@ -21,9 +21,6 @@ use crate::error::Result;
 /// Tokens of a name that are read: names are short.
 const LONGEST: usize = 64;
 
-/// Tokens that pass through the decoder together.
-const BUDGET: usize = 4096;
-
 impl LabelFeatures {
     /// Weighted means of the decoder's input embeddings of the tokens of `names`.
     pub fn token_embeddings(names: &Strings, source: &Source) -> Result<Self> {
@@ -39,7 +36,7 @@ impl LabelFeatures {
         let decoder = Decoder::open(source, Quantization::Stored, best_precision())?;
         let encoder = Prompted::new(decoder.into(), PromptedConfig::default(), &[], 0)?;
         let rows: Vec<u32> = (0..names.len() as u32).collect();
-        let states = encoder.embed_rows(&tokens, &rows, BUDGET, &|_, _| ())?;
+        let states = encoder.embed_rows(&tokens, &rows, Prompted::PASS, &|_, _| ())?;
         Self::dense(names.len(), encoder.dim(), states.into_host())
     }
 }

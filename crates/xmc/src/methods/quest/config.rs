@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use xmc_data::{Error, Result};
-use xmc_nn::decoder::Quantization;
+use xmc_nn::decoder::{Prompted, Quantization};
 use xmc_nn::optim::Schedule;
 
 use super::keys;
@@ -191,7 +191,7 @@ impl Default for QuestConfig {
             schedule: Schedule::Linear,
             schedule_by: ScheduleBy::Step,
             clip: 1.0,
-            tokens_per_batch: 4096,
+            tokens_per_batch: Prompted::PASS,
             tape_tokens: 16_384,
             validation: 0.05,
             validation_rows: 1000,

@@ -205,7 +205,10 @@ fn labels_that_cannot_be_added_are_refused_and_the_model_stays() {
     let world = World::with_model();
     world.write("good.txt", b"opera\n");
     let shown = stderr(&mut world.xmc(&["add-labels", "model", "good.txt"]), 2);
-    assert!(shown.contains("cannot take new labels without training: only models of dexml and quest do"), "{shown}");
+    assert!(
+        shown.contains("cannot take new labels without training: only models of dexml and quest do"),
+        "{shown}"
+    );
 }
 
 #[cfg(unix)]

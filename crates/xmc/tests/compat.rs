@@ -26,6 +26,11 @@ fn models_with_an_encoder_of_format_1_open_and_answer_as_they_did() {
     still_answers("v1-elias");
 }
 
+#[test]
+fn models_with_a_decoder_of_format_1_open_and_answer_as_they_did() {
+    still_answers("v1-quest");
+}
+
 fn still_answers(version: &str) {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat").join(version);
     let exactly = OpenOptions { precision: Precision::F32, ..OpenOptions::default() };

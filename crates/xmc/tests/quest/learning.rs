@@ -1,8 +1,13 @@
 //! Every way to train learns something, and says what it does.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::Value;
+use xmc::Model;
+use xmc::data::dataset::{Dataset, Part};
+use xmc::data::{CsrBuilder, LabelSet, Strings};
+use xmc::evaluation::{EvaluateOptions, evaluate};
 use xmc::events::Silent;
 
 use crate::toy::{LABELS, Messages};
@@ -93,6 +98,46 @@ fn a_sample_is_learned_from_and_the_other_labels_are_found_too() {
     let summary = world.train("again", &again, false, &Silent).unwrap();
     let unseen = summary.metrics.unwrap().unseen.map_or(0, |unseen| unseen.labels);
     assert!(unseen < LABELS as u64 / 4, "{unseen}");
+}
+
+/// Each label has two words of its name from other labels: what it is called can be learned without it.
+fn pairs_of_words() -> Dataset {
+    let labels = LabelSet::new((0..LABELS * LABELS).map(|l| format!("c{} d{}", l / LABELS, l % LABELS)));
+    let part = |noises: std::ops::Range<usize>| {
+        let (mut texts, mut y) = (Vec::new(), CsrBuilder::new());
+        for noise in noises {
+            for l in 0..LABELS * LABELS {
+                texts.push(format!("a{} noise{noise} b{}", l / LABELS, l % LABELS));
+                y.push([(l as u32, 1.0)].into_iter());
+            }
+        }
+        let y = y.finish(LABELS * LABELS).unwrap();
+        Part { texts: Some(Strings::new(texts)), features: None, y, filter: Vec::new() }
+    };
+    Dataset::new(Path::new("pairs"), labels, part(0..2), Some(part(2..3))).unwrap()
+}
+
+#[test]
+fn labels_outside_the_sample_are_found_far_above_chance() {
+    let mut world = World::new();
+    world.data = pairs_of_words();
+    let sets = [
+        "sampling.ratio=0.5",
+        "sampling.ratio_of=labels",
+        "lora_rank=8",
+        "epochs=20",
+        "pooling=mean",
+        "lr=0.01",
+    ];
+    world.train("model", &sets, false, &Silent).unwrap();
+    let model = Model::open(&world.out("model")).unwrap();
+    let report =
+        evaluate(&model, &world.data, world.data.test.as_ref().unwrap(), &EvaluateOptions::at(&[10]))
+            .unwrap();
+    let unseen = report.unseen.unwrap();
+    let (found, chance) = (unseen.values.get("R@10").unwrap(), 1000.0 / (LABELS * LABELS) as f64);
+    println!("R@10 of unseen labels: {found:.2}, {:.1} times chance", found / chance);
+    assert!(found > 10.0 * chance, "{found}, by chance {chance}");
 }
 
 #[test]

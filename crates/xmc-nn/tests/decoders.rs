@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
-use xmc_nn::decoder::{Decoder, Prompted, PromptedConfig, Quantization, Source};
+use xmc_nn::decoder::{Config, Decoder, Prompted, PromptedConfig, Quantization, Source};
 use xmc_nn::{Batch, Device, Precision, Tensor};
 
 fn floats(json: &Value) -> Vec<f32> {
@@ -81,5 +81,16 @@ fn a_real_decoder_prefers_sentences_to_shuffled_words() {
             });
             assert!((good - loss).abs() < within && good + 1.0 < bad, "{texts:?}: {good} {bad}");
         }
+    }
+}
+
+#[test]
+fn a_prompt_has_a_number_for_each_token_and_dimension() {
+    for (tokens, hidden, count) in [(5, 4096, 20_480), (20, 4096, 81_920), (5, 576, 2_880)] {
+        let sizes = Config { head_dim: 8, ..Config::llama(4, hidden, 1, [1, 1], 8) };
+        let decoder = Decoder::random(sizes, 1, Quantization::F32, Precision::F32).unwrap();
+        let prompt = vec![0.5; tokens * hidden];
+        let prompted = Prompted::new(Arc::new(decoder), PromptedConfig::default(), &prompt, 0).unwrap();
+        assert_eq!((prompted.layout().len(), prompted.params().len()), (count, count));
     }
 }

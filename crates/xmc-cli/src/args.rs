@@ -1,14 +1,13 @@
-//! What can be typed. Help texts come from the comments here.
+//! What can be typed; options of `sample` stand beside the verb. Help texts come from the comments here.
 
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use xmc::sampling::{HashFeatures, PositivesKept, RatioOf, Sampler, Within};
 use xmc::{OpenOptions, PredictOptions};
 use xmc_nn::Device;
 
-use crate::verbs::sample::named;
+use crate::verbs::sample::Sample;
 
 /// Extreme multi-label text classification: the few right labels of a text out of thousands to millions.
 #[derive(Debug, Parser)]
@@ -409,65 +408,6 @@ pub(crate) enum Pooling {
     Cls,
     /// That vector behind the layer that BERT trains with it.
     Pooler,
-}
-
-/// Keep the part of a dataset that is enough to learn from
-///
-/// Labels that are alike share a bucket, and every bucket gives a few. A training row keeps the labels that were taken; rows
-/// without any go. All labels keep their names and numbers, and the test rows stay, so every method trains on the result.
-#[derive(Debug, Parser)]
-pub(crate) struct Sample {
-    /// Dataset folder, or a file that `xmc import` understands.
-    #[arg(long, value_name = "DIR|FILE")]
-    pub(crate) data: PathBuf,
-    /// Folder for the sample; if not given, only how large it would be is printed.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: Option<PathBuf>,
-    /// Share that is kept.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.25)]
-    pub(crate) ratio: f32,
-    /// What it is a share of: pairs of a row and a label, labels, or documents.
-    #[arg(long, value_name = "WHAT", default_value = "pairs", value_parser = named::<RatioOf>)]
-    pub(crate) ratio_of: RatioOf,
-    /// How labels are told apart: simhash and minhash (words of names) make buckets, race draws labels where few are like
-    /// them, random draws any.
-    #[arg(long, value_name = "NAME", default_value = "simhash", value_parser = named::<Sampler>)]
-    pub(crate) sampler: Sampler,
-    /// What a label looks like, for simhash and race: tfidf (words and characters of its name), file, or with --decoder
-    /// tokemb (its token embeddings) or llm (its last hidden state). auto is tokemb with --decoder, else tfidf.
-    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = named::<HashFeatures>)]
-    pub(crate) hash_features: HashFeatures,
-    /// Decoder that looks at the names: a GGUF file, or a folder in Hugging Face layout.
-    #[arg(long, value_name = "FILE|DIR")]
-    pub(crate) decoder: Option<PathBuf>,
-    /// A row of features for each label: a matrix of numpy.
-    #[arg(long, value_name = "FILE.npy")]
-    pub(crate) hash_features_file: Option<PathBuf>,
-    /// Bits of a hash (minhash: words of it). As few as make enough buckets for one label of each, if not given.
-    #[arg(long, value_name = "N")]
-    pub(crate) bits: Option<u32>,
-    /// Labels that every bucket gives; the share is then what it comes to.
-    #[arg(long, value_name = "K")]
-    pub(crate) per_bucket: Option<u32>,
-    /// Labels of a bucket that are taken first: random, head (of most rows), tail (of fewest) or medoid (nearest to the
-    /// middle).
-    #[arg(long, value_name = "NAME", default_value = "random", value_parser = named::<Within>)]
-    pub(crate) within: Within,
-    /// Sampled labels of a row at most; 0 is all.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) max_positives: usize,
-    /// Which those are: random ones, or the first, with the lowest ids.
-    #[arg(long, value_name = "NAME", default_value = "random", value_parser = named::<PositivesKept>)]
-    pub(crate) positives: PositivesKept,
-    /// Let a row without a sampled label keep its rarest one.
-    #[arg(long)]
-    pub(crate) keep_orphans: bool,
-    /// Seed of every random choice.
-    #[arg(long, value_name = "S", default_value_t = 0)]
-    pub(crate) seed: u64,
-    /// Print one JSON object instead of a table.
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// Find the labels of a dexml, elias or quest model that mean most nearly the same as a text

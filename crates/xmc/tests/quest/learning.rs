@@ -108,7 +108,7 @@ fn pairs_of_words() -> Dataset {
         for noise in noises {
             for l in 0..LABELS * LABELS {
                 texts.push(format!("a{} noise{noise} b{}", l / LABELS, l % LABELS));
-                y.push([(l as u32, 1.0)].into_iter());
+                y.push([(l as u32, 1.0)]);
             }
         }
         let y = y.finish(LABELS * LABELS).unwrap();

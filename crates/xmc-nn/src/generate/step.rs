@@ -98,7 +98,7 @@ impl Step {
                 for ((w, offset), strips) in products.into_iter().zip(strips) {
                     if task < strips {
                         // SAFETY: no other task has these columns.
-                        unsafe { product(w, input, task, &out, offset, width, false) };
+                        unsafe { product(w, input, strip(w, task), &out, offset, width, false) };
                         return;
                     }
                     task -= strips;
@@ -146,11 +146,12 @@ impl Step {
         {
             let ([gate, up, gated], input) = (&buffers, &self.input);
             team.phase(strips(gate_matrix), &|task| {
+                // Tasks are those of the gate: another format would cut what it gates elsewhere.
+                let columns = strip(gate_matrix, task);
                 // SAFETY: no other task has these columns.
                 unsafe {
-                    product(gate_matrix, input, task, gate, 0, inner, false);
-                    product(up_matrix, input, task, up, 0, inner, false);
-                    let columns = strip(gate_matrix, task);
+                    product(gate_matrix, input, columns.clone(), gate, 0, inner, false);
+                    product(up_matrix, input, columns.clone(), up, 0, inner, false);
                     for i in 0..t {
                         let part = i * inner + columns.start..i * inner + columns.end;
                         swiglu(gate.part(part.clone()), up.part(part.clone()), gated.part(part));
@@ -170,7 +171,7 @@ impl Step {
         let (w, input) = (decoder.head(), &self.input);
         team.phase(strips(w), &|task| {
             // SAFETY: no other task has these columns.
-            unsafe { product(w, input, task, &logits, 0, vocab, false) };
+            unsafe { product(w, input, strip(w, task), &logits, 0, vocab, false) };
         });
     }
 
@@ -188,7 +189,7 @@ fn add_products(team: &Team, w: &QuantMatrix, x: &Input, y: &mut [f32]) {
     let y = Shared::new(y);
     team.phase(strips(w), &|task| {
         // SAFETY: no other task has these columns.
-        unsafe { product(w, x, task, &y, 0, w.rows(), true) };
+        unsafe { product(w, x, strip(w, task), &y, 0, w.rows(), true) };
     });
 }
 
@@ -209,20 +210,19 @@ fn strip(w: &QuantMatrix, task: usize) -> Range<usize> {
     task * outputs..w.rows().min((task + 1) * outputs)
 }
 
-/// The products of task `task`: output i of token j goes to `y[j width + offset + i]`.
+/// The products with some rows of W: output i of token j goes to `y[j width + offset + i]`.
 ///
 /// # Safety
 /// No other thread uses these columns of y meanwhile.
 unsafe fn product(
     w: &QuantMatrix,
     x: &Input,
-    task: usize,
+    outputs: Range<usize>,
     y: &Shared<'_>,
     offset: usize,
     width: usize,
     add: bool,
 ) {
-    let outputs = strip(w, task);
     let first = offset + outputs.start;
     let len = (x.rows().max(1) - 1) * width + outputs.len();
     // SAFETY: the caller's promise, and all rows lie inside.

@@ -1,7 +1,9 @@
 use super::*;
 use crate::batch::Batch;
+use crate::decoder::weights::{Site, Weights};
 use crate::decoder::{Config, Quantization};
 use crate::ops::matmul::Precision;
+use crate::quant::Format;
 
 const VOCAB: usize = 211;
 
@@ -76,20 +78,50 @@ fn steps_are_what_a_pass_over_the_whole_text_says() {
         let mut rows = vec![0.0; 2 * 64];
         decoder.embed(&[100, 20], &mut rows);
         for prefix in [None, Some(decoder.prefix(&rows).unwrap())] {
-            let request = Request { prompt: vec![1, 50, 7, 33], max_new_tokens: 12, ..Request::default() };
-            let found = all(&decoder, Sampling::GREEDY, 2, prefix.clone(), vec![request.clone(); 3]);
-            assert!(found[1..].iter().all(|g| *g == found[0]));
-            let mut text = request.prompt.clone();
-            for &id in &found[0].ids {
-                let hidden = decoder.hidden(&Batch::new([&text]), prefix.as_ref()).unwrap();
-                let logits = decoder.logits(&hidden[hidden.len() - 64..]).unwrap();
-                let best = (0..VOCAB).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();
-                assert_eq!(id as usize, best);
-                text.push(id);
-            }
-            let sum = log_likelihood(&decoder, &Batch::new([&text]), &[4], prefix.as_ref()).unwrap()[0];
-            assert!((sum - found[0].log_likelihood).abs() < 1e-4, "{sum} {}", found[0].log_likelihood);
+            assert_steps_are_passes(&decoder, prefix.as_ref());
         }
+    }
+}
+
+#[test]
+fn a_gate_and_what_it_gates_may_be_stored_in_different_formats() {
+    // So wide that tasks of both have different numbers of outputs.
+    let config = Config { intermediate: 300, ..config() };
+    for site in [Site::Gate, Site::Up] {
+        let mut weights = Weights::random(&config, 3, Quantization::F32).unwrap();
+        for layer in &mut weights.layers {
+            let weight = &mut layer.linears[site as usize].weight;
+            *weight = weight.to_format(Format::Bf16).unwrap();
+        }
+        assert_steps_are_passes(&Decoder::with(config.clone(), weights, Precision::F32), None);
+    }
+}
+
+/// What is continued greedily is what passes over the whole text find likeliest.
+fn assert_steps_are_passes(decoder: &Decoder, prefix: Option<&Prefix>) {
+    let request = Request { prompt: vec![1, 50, 7, 33], max_new_tokens: 12, ..Request::default() };
+    let found = all(decoder, Sampling::GREEDY, 2, prefix.cloned(), vec![request.clone(); 3]);
+    assert!(found[1..].iter().all(|g| *g == found[0]));
+    let mut text = request.prompt;
+    for &id in &found[0].ids {
+        let hidden = decoder.hidden(&Batch::new([&text]), prefix).unwrap();
+        let logits = decoder.logits(&hidden[hidden.len() - 64..]).unwrap();
+        let best = (0..VOCAB).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();
+        assert_eq!(id as usize, best);
+        text.push(id);
+    }
+    let sum = log_likelihood(decoder, &Batch::new([&text]), &[4], prefix).unwrap()[0];
+    assert!((sum - found[0].log_likelihood).abs() < 1e-4, "{sum} {}", found[0].log_likelihood);
+}
+
+#[test]
+fn sizes_need_not_be_those_of_kernels() {
+    // Heads of 6 and 10 numbers, three of which share keys, and an inner width that no register divides.
+    for (head_dim, heads) in [(6, [6, 2]), (10, [1, 1])] {
+        let [heads, kv_heads] = heads;
+        let config = Config { head_dim, heads, kv_heads, intermediate: 45, ..config() };
+        let decoder = Decoder::random(config, 3, Quantization::F32, Precision::F32).unwrap();
+        assert_steps_are_passes(&decoder, None);
     }
 }
 

@@ -88,21 +88,27 @@ fn rope_scaling(file: &File, architecture: &str, head_dim: usize) -> Result<Opti
             format!("{} `{kind}` is not supported; expected none or linear", key("type")),
         ));
     }
-    if file.tensor(ROPE_FACTORS)?.is_some() {
-        let mut factors = vec![0.0; head_dim / 2];
-        file.matrix(ROPE_FACTORS, 1, head_dim / 2)?.row(0, &mut factors);
-        return Ok(Some(RopeScaling::Factors(factors)));
-    }
     // Old files give the factor alone.
     let factor = factor.or(file.number(&format!("{architecture}.rope.scale_linear"))?);
-    match factor.filter(|&factor| kind != Some("none") && factor != 1.0 && factor != 0.0) {
-        Some(factor) if factor > 0.0 => Ok(Some(RopeScaling::Linear(factor))),
-        Some(factor) => Err(Error::file(
+    let factor = factor.filter(|&factor| kind != Some("none") && factor != 1.0 && factor != 0.0);
+    if let Some(factor) = factor.filter(|&factor| factor < 0.0) {
+        return Err(Error::file(
             file.path(),
             format!("key `{}` is {factor}; expected more than 0", key("factor")),
-        )),
-        None => Ok(None),
+        ));
     }
+    if file.tensor(ROPE_FACTORS)?.is_none() {
+        return Ok(factor.map(RopeScaling::Linear));
+    }
+    // Sizes are believed only once the tensor has them.
+    let matrix = file.matrix(ROPE_FACTORS, 1, head_dim / 2)?;
+    let mut factors = vec![0.0; matrix.cols()];
+    matrix.row(0, &mut factors);
+    // Files that have both divide by both.
+    for divisor in &mut factors {
+        *divisor *= factor.unwrap_or(1.0);
+    }
+    Ok(Some(RopeScaling::Factors(factors)))
 }
 
 fn special(file: &File, name: &str) -> Result<Option<u32>> {

@@ -97,6 +97,9 @@ fn metadata_says_what_is_special() {
         tiny("qwen2").text("qwen2.rope.scaling.type", "linear").number("qwen2.rope.scaling.factor", 4.0);
     let (_dir, path) = save(&linear);
     assert_eq!(Source::open(&path).unwrap().config.rope_scaling, Some(RopeScaling::Linear(4.0)));
+
+    let (_dir, path) = save(&linear.floats("rope_freqs.weight", &[1], &[8.0]));
+    assert_eq!(Source::open(&path).unwrap().config.rope_scaling, Some(RopeScaling::Factors(vec![32.0])));
 }
 
 #[test]
@@ -115,6 +118,14 @@ fn what_cannot_be_computed_is_refused_by_name() {
         (tiny("llama").size("llama.embedding_length", 16), "the metadata asks for [16, 16]"),
         (tiny("llama").size("llama.expert_count", 8), "a mixture of 8 experts is not supported"),
         (tiny("llama").size("llama.rope.dimension_count", 1), "1 turned by positions"),
+        (
+            tiny("llama").floats("rope_freqs.weight", &[1], &[8.0]).raw(
+                "llama.attention.key_length",
+                10,
+                &(1u64 << 62).to_le_bytes(),
+            ),
+            "tensor `rope_freqs.weight`: found the shape [1], expected [1, 2305843009213693952]",
+        ),
         (
             tiny("llama").text("llama.rope.scaling.type", "yarn"),
             "llama.rope.scaling.type `yarn` is not supported",

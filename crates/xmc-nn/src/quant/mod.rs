@@ -242,6 +242,10 @@ impl QuantMatrix {
 
     /// The first row with a scale (or weight) that is not finite.
     fn not_finite(&self) -> Option<(usize, f32)> {
+        if self.blocks.is_empty() {
+            // There may be more rows without columns than anyone can count.
+            return None;
+        }
         if let Format::Nf4 { .. } = self.format {
             let (block, value) = self.places().not_finite(&self.blocks)?;
             return Some((block * nf4::BLOCK / self.cols.max(1), value));

@@ -489,6 +489,8 @@ fn what_does_not_fit_is_refused() {
 
 #[test]
 fn nothing_times_nothing() {
+    // More rows than can be looked at.
+    assert!(QuantMatrix::from_blocks(Format::F32, 1 << 60, 0, Vec::new().into()).is_ok());
     for (rows, cols, t) in [(0, 64, 2), (3, 64, 0), (3, 0, 2), (0, 0, 0)] {
         for format in WRITTEN {
             let w = QuantMatrix::quantize(&vec![0.5; rows * cols], rows, cols, format).unwrap();

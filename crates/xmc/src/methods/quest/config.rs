@@ -130,6 +130,8 @@ pub struct QuestConfig {
     pub lr: f32,
     /// Decay of the prompt and of the adapters.
     pub weight_decay: f32,
+    /// Added to what the optimiser divides by.
+    pub adam_epsilon: f32,
     /// Share of the training in which the rate rises.
     pub warmup: f32,
     /// How it falls.
@@ -187,6 +189,7 @@ impl Default for QuestConfig {
             batch_size: 32,
             lr: 1e-3,
             weight_decay: 0.01,
+            adam_epsilon: 1e-8,
             warmup: 0.03,
             schedule: Schedule::Linear,
             schedule_by: ScheduleBy::Step,
@@ -263,6 +266,7 @@ impl QuestConfig {
             ("tau", self.tau, self.tau > 0.0, POSITIVE),
             ("lr", self.lr, self.lr > 0.0, POSITIVE),
             ("weight_decay", self.weight_decay, self.weight_decay >= 0.0, NOT_NEGATIVE),
+            ("adam_epsilon", self.adam_epsilon, self.adam_epsilon > 0.0, POSITIVE),
             ("clip", self.clip, self.clip >= 0.0, NOT_NEGATIVE),
             ("checkpoint_minutes", self.checkpoint_minutes, self.checkpoint_minutes >= 0.0, NOT_NEGATIVE),
             ("warmup", self.warmup, (0.0..1.0).contains(&self.warmup), SHARE),
@@ -349,6 +353,7 @@ mod tests {
             "tau=0",
             "lr=nan",
             "warmup=1",
+            "adam_epsilon=0",
             "validation=1.0",
             "lora_alpha=0",
             "lora_dropout=1.5",

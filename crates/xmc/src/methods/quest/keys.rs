@@ -114,6 +114,7 @@ const OPTIMISER: Group = Group {
         key("batch_size", "Pairs of a step.", COUNT),
         key("lr", "Learning rate after the warm-up.", AMOUNT),
         key("weight_decay", "Decay of prompt and adapters.", ANY_AMOUNT),
+        key("adam_epsilon", "Keeps AdamW from dividing by zero.", AMOUNT),
         key(
             "warmup",
             "Share of the training in which the learning rate rises from 0.",

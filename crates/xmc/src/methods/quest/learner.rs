@@ -58,7 +58,11 @@ impl<'a> Learner<'a> {
         batches: u64,
         seed: u64,
     ) -> Self {
-        let adam = AdamWConfig { weight_decay: f64::from(config.weight_decay), ..AdamWConfig::default() };
+        let adam = AdamWConfig {
+            weight_decay: f64::from(config.weight_decay),
+            eps: f64::from(config.adam_epsilon),
+            ..AdamWConfig::default()
+        };
         let total = match config.schedule_by {
             ScheduleBy::Step => batches * config.epochs as u64,
             ScheduleBy::Epoch => config.epochs as u64,

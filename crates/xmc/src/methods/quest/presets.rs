@@ -48,6 +48,7 @@ mod tests {
         let release = config("release");
         assert_eq!((release.prompt_tokens, release.batch_size, release.sampling.ratio), (20, 18, 1.0));
         assert_eq!((release.pooling, release.mask_known_positives), (DecoderPooling::PadLast, false));
+        assert_eq!((release.adam_epsilon, paper.adam_epsilon), (1e-6, 1e-6));
         assert!(preset("pc").unwrap_err().to_string().contains("laptop, paper, release, recommended"));
     }
 }

@@ -32,7 +32,7 @@ impl LabelFeatures {
 
     /// Last hidden states of the decoder behind `names`.
     pub fn last_hidden(names: &Strings, source: &Source) -> Result<Self> {
-        let tokens = source.tokenizer(LONGEST)?.encode(names)?;
+        let tokens = source.tokenizer(LONGEST.min(source.config().positions))?.encode(names)?;
         let decoder = Decoder::open(source, Quantization::Stored, best_precision())?;
         let encoder = Prompted::new(decoder.into(), PromptedConfig::default(), &[], 0)?;
         let rows: Vec<u32> = (0..names.len() as u32).collect();

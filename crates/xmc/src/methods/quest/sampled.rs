@@ -44,6 +44,7 @@ pub(super) struct Sampling<'a> {
     /// Labels of the rows that train `[n, L]`; other rows have none.
     y: Csr,
     config: &'a SampleConfig,
+    /// While other epochs draw other labels.
     features: Option<LabelFeatures>,
     seed: u64,
     /// That of the first epoch.
@@ -67,6 +68,8 @@ impl<'a> Sampling<'a> {
         let y = kept.finish(y.cols())?;
         let config = &config.sampling;
         let first = sample(&y, features.as_ref(), config, seed, 0)?;
+        // Vectors of all labels are not kept for nothing.
+        let features = features.filter(|_| config.resample);
         Ok(Sampling { y, config, features, seed, first })
     }
 

@@ -174,6 +174,13 @@ fn what_cannot_be_trained_is_refused_with_a_reason() {
     fs::write(world.dir.path().join("junk.safetensors"), "junk").unwrap();
     let file = format!("prompt_file={}", world.dir.path().join("junk.safetensors").display());
     assert!(message(&["prompt_init=file", &file]).contains("junk.safetensors"));
+    // A tokenizer that leaves dashes out.
+    let tokenizer = world.decoder.join("tokenizer.json");
+    let text = fs::read_to_string(&tokenizer).unwrap();
+    let without = r#""normalizer":{"type":"Replace","pattern":{"String":"-"},"content":""}"#;
+    fs::write(tokenizer, text.replace(r#""normalizer":null"#, without)).unwrap();
+    let message_of_dashes = message(&["prompt_init=text", "prompt_text=--"]);
+    assert!(message_of_dashes.contains("`prompt_text` = --"), "{message_of_dashes}");
     fs::remove_file(world.decoder.join("model.safetensors")).unwrap();
     assert!(message(&[]).contains("safetensors"));
 }

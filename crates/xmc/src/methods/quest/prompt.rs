@@ -48,6 +48,10 @@ pub(super) fn first(decoder: &Decoder, source: &Source, config: &QuestConfig, se
         PromptInit::Text => {
             let text = config.prompt_text.as_deref().unwrap_or_default();
             let ids = source.tokenizer(decoder.config().positions)?.encode_words(text)?;
+            if ids.is_empty() {
+                let expected = "a text of which the decoder's tokenizer leaves something";
+                return Err(xmc_data::Error::config("prompt_text", text, expected).into());
+            }
             Ok(rows_of(&ids.iter().copied().cycle().take(n).collect::<Vec<_>>()))
         }
         PromptInit::MeanNoise => Ok(mean_and_noise(decoder, n, seed)),

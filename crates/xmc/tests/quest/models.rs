@@ -35,6 +35,19 @@ fn one_text_and_many_get_the_same_answers() {
 }
 
 #[test]
+fn labels_are_read_as_far_as_texts() {
+    let world = World::new();
+    // A prompt that leaves four positions, which a name with its special tokens just fills.
+    world.train("model", &["prompt_tokens=60", "epochs=1", "label_embeddings=f32"], false, &Silent).unwrap();
+    let model = Model::open_with(&world.out("model"), &exactly()).unwrap();
+    let found = model.predict(model.labels().names(), &PredictOptions::top(1)).unwrap();
+    for label in 0..LABELS {
+        let (first, score) = found.row(label)[0];
+        assert!(first as usize == label && score > 0.9999, "{label}: {first} {score}");
+    }
+}
+
+#[test]
 fn new_labels_change_no_old_score_and_are_found() {
     let world = World::new();
     world.train("model", &["pooling=mean", "epochs=1", "label_embeddings=f32"], false, &Silent).unwrap();

@@ -159,10 +159,11 @@ fn decoder_path(config: &QuestConfig) -> Result<&Path> {
     config.decoder.as_deref().ok_or_else(unset)
 }
 
-/// Positions that the prompt and an end-of-text token leave to a text.
+/// Positions that the prompt, and an end-of-text token if vectors are read there, leave to a text.
 fn positions(source: &Source, config: &QuestConfig) -> Result<usize> {
     let all = source.config().positions;
-    let left = all.saturating_sub(config.prompt_tokens + 1);
+    let own = config.prompt_tokens + usize::from(config.pooling == DecoderPooling::Eos);
+    let left = all.saturating_sub(own);
     if left > 0 {
         return Ok(left);
     }

@@ -117,6 +117,21 @@ fn a_start_that_does_not_fit_is_refused() {
 }
 
 #[test]
+fn what_needs_more_memory_than_allowed_does_not_begin() {
+    let world = world();
+    for end in [&["--out", "model"][..], &["--dry-run"]] {
+        let args = [&TRAIN, end, &["--set", "epochs=1", "--max-memory"]].concat();
+        let refused = world.xmc(&args).arg("1KiB").assert().code(2).get_output().clone();
+        let shown = String::from_utf8(refused.stderr).unwrap();
+        assert!(shown.contains("more than --max-memory 1.0 KiB"), "{shown}");
+        // What it would take is shown even if that is too much.
+        assert_eq!(refused.stdout.is_empty(), end.len() == 2);
+        assert!(!world.path("model.run").exists());
+        world.xmc(&args).arg("8GiB").assert().success();
+    }
+}
+
+#[test]
 fn a_dry_run_counts_a_decoder_on_paper() {
     let world = world();
     // LLaMA-7B.
@@ -143,6 +158,8 @@ fn a_dry_run_counts_a_decoder_on_paper() {
     let weights = costs["memory"][0][1].as_f64().unwrap();
     assert!((weights - 3.34e9).abs() < 0.01e9, "{weights}");
     assert!(costs["hours"].as_f64().unwrap() > 0.0);
+    let parts = costs["memory"].as_array().unwrap();
+    assert_eq!(parts.iter().map(|part| part[1].as_u64().unwrap()).sum::<u64>(), costs["bytes"]);
     let shown = stdout(&mut world.xmc(&args));
     assert!(shown.contains("6.48 G weights of layers, 20.48 k that learn"), "{shown}");
     assert!(shown.contains("weights of the layers") && shown.contains("operations"), "{shown}");

@@ -69,7 +69,7 @@ fn of_quest(verb: &Train) -> Result<Outcome> {
     let stored = path.extension().is_some_and(|end| end == "gguf");
     let file_bytes = if stored { Some(std::fs::metadata(&path)?.len()) } else { None };
     let costs = quest::costs(&Dataset::open(&verb.data)?, &sizes, file_bytes, &config)?;
-    let bytes = costs.memory.iter().map(|(_, bytes)| *bytes).sum::<f64>();
+    let bytes = costs.bytes();
     let text = if verb.json {
         let mut whole = serde_json::to_value(&costs)?;
         whole["bytes"] = json!(bytes);
@@ -85,9 +85,9 @@ fn of_quest(verb: &Train) -> Result<Outcome> {
         );
         let mut parts = Table::new(&[("memory", Align::Left), ("bytes", Align::Right)]);
         for (name, bytes) in &costs.memory {
-            parts.row([(*name).to_owned(), memory::show(*bytes as u64)]);
+            parts.row([(*name).to_owned(), memory::show(*bytes)]);
         }
-        parts.row(["together".to_owned(), memory::show(bytes as u64)]);
+        parts.row(["together".to_owned(), memory::show(bytes)]);
         text.push_str(&parts.render());
         let _ = writeln!(
             text,
@@ -99,6 +99,7 @@ fn of_quest(verb: &Train) -> Result<Outcome> {
         text
     };
     io::stdout().write_all(text.as_bytes())?;
+    costs.check(verb.max_memory)?;
     Ok(Outcome::Done)
 }
 

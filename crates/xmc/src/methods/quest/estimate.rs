@@ -3,13 +3,14 @@
 //! ```text
 //! operations of a token    2 for each weight of the layers (forward); 6 while training: forward, once more inside a
 //!                          layer when its turn to go back comes, and the gradient of its input; 8 beyond `tape_tokens`
-//! memory                   weights at their bits, embeddings of tokens in 16, inputs of all layers for the tokens of a
-//!                          tape, the buffers of one layer, embeddings of all labels
+//! memory                   texts, weights at their bits, embeddings of tokens in 16, inputs of all layers for the tokens
+//!                          of a tape, the buffers of one layer, embeddings of all labels
 //! hours                    operations at the speed of a product of matrices, measured now
 //! ```
 //!
 //! Attention and everything between the products are left out: a few percent for short texts.
 
+use std::path::Path;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -21,6 +22,8 @@ use xmc_nn::quant::{Format, Input, QuantMatrix};
 use super::config::{Bits, QuestConfig};
 use crate::error::Result;
 use crate::methods::dexml::TokenSets;
+use crate::methods::xr_linear::estimate::{FEWER_ROWS, Part, TEXTS, compare, texts};
+use crate::sampling::{HashFeatures, Sampler};
 
 /// Counts of a training.
 #[derive(Clone, Debug, Serialize)]
@@ -47,11 +50,25 @@ pub struct Costs {
     /// Operations of all of it.
     pub operations: f64,
     /// Memory by part, in bytes.
-    pub memory: Vec<(&'static str, f64)>,
+    pub memory: Vec<(&'static str, u64)>,
     /// Operations in a second of this machine.
     pub speed: f64,
     /// Hours at that speed.
     pub hours: f64,
+    #[serde(skip)]
+    parts: Vec<Part>,
+}
+
+impl Costs {
+    /// Bytes of memory together.
+    pub fn bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.bytes).fold(0, u64::saturating_add)
+    }
+
+    /// An error if that is more than allowed; it names the largest part.
+    pub fn check(&self, max_memory: Option<u64>) -> Result<()> {
+        compare(&self.parts, max_memory)
+    }
 }
 
 /// Tokens of texts and labels, as they are or as they are guessed.
@@ -99,6 +116,14 @@ impl Work {
         Self::new(decoder, config, Lengths::of_tokens(tokens), batches as f64)
     }
 
+    /// From the sizes of the data alone.
+    fn guess(data: &Dataset, decoder: &Config, config: &QuestConfig) -> Self {
+        let ratio = if config.sampling.takes_all_labels() { 1.0 } else { f64::from(config.sampling.ratio) };
+        let pairs = data.train.y.nnz() as f64 * ratio * f64::from(1.0 - config.validation);
+        let batches = (pairs / config.batch_size as f64).ceil();
+        Self::new(decoder, config, Lengths::guess(data, config), batches)
+    }
+
     fn new(decoder: &Config, config: &QuestConfig, lengths: Lengths, batches: f64) -> Self {
         let (h, width) = (decoder.hidden as f64, decoder.head_dim as f64);
         let (q, kv) = (decoder.heads as f64 * width, decoder.kv_heads as f64 * width);
@@ -138,25 +163,68 @@ pub fn costs(
     file_bytes: Option<u64>,
     config: &QuestConfig,
 ) -> Result<Costs> {
-    let lengths = Lengths::guess(data, config);
-    let ratio = if config.sampling.takes_all_labels() { 1.0 } else { f64::from(config.sampling.ratio) };
-    let pairs = data.train.y.nnz() as f64 * ratio * f64::from(1.0 - config.validation);
-    let work = Work::new(decoder, config, lengths, (pairs / config.batch_size as f64).ceil());
-    let (h, precision) = (decoder.hidden as f64, config.precision.resolve());
-    let taped = work.tokens_of_a_step.min((config.tape_tokens + config.tokens_per_batch) as f64);
-    let layer = taped.min(config.tokens_per_batch as f64) * (6.0 * h + 3.0 * decoder.intermediate as f64);
+    let work = Work::guess(data, decoder, config);
+    let parts = memory(data, decoder, file_bytes, config, &work);
+    let (operations, speed) = (work.operations(), speed(config.precision.resolve())?);
+    let hours = operations / speed / 3600.0;
+    let memory = parts.iter().map(|part| (part.name, part.bytes)).collect();
+    Ok(Costs { work, operations, memory, speed, hours, parts })
+}
+
+/// Refuses to train with `decoder` at `path` if that would not fit.
+pub(super) fn check(
+    data: &Dataset,
+    decoder: &Config,
+    path: &Path,
+    config: &QuestConfig,
+    max_memory: Option<u64>,
+) -> Result<()> {
+    if max_memory.is_none() {
+        return Ok(());
+    }
+    // What is no folder is a GGUF file.
+    let file_bytes = if path.is_file() { path.metadata().ok().map(|file| file.len()) } else { None };
+    let work = Work::guess(data, decoder, config);
+    compare(&memory(data, decoder, file_bytes, config, &work), max_memory)
+}
+
+/// What is held at once while training.
+fn memory(
+    data: &Dataset,
+    decoder: &Config,
+    file_bytes: Option<u64>,
+    config: &QuestConfig,
+    work: &Work,
+) -> Vec<Part> {
+    let (h, labels) = (decoder.hidden as f64, data.labels.len() as f64);
+    let (tape, pass) = (config.tape_tokens as f64, config.tokens_per_batch as f64);
+    let taped = work.tokens_of_a_step.min(tape + pass);
+    let layer = taped.min(pass) * (6.0 * h + 3.0 * decoder.intermediate as f64);
     let table = (decoder.vocab * decoder.hidden) as f64;
     let stored = file_bytes.map(|bytes| 8.0 * bytes as f64 / (work.weights + table));
-    let memory = vec![
-        ("weights of the layers", work.weights * bits(config.quantization, stored) / 8.0),
-        ("embeddings of tokens", table * stored.unwrap_or(16.0) / 8.0),
-        ("inputs of the layers", 4.0 * taped * h * (decoder.layers + 1) as f64),
-        ("one layer at work", 4.0 * layer),
-        ("embeddings of labels", 4.0 * lengths.labels * h),
-        ("prompt, adapters, optimiser", 16.0 * work.parameters),
+    let part = |name, bytes: f64, advice| Part { name, bytes: bytes as u64, advice };
+    let smaller = "choose fewer bits (quantization), or a smaller decoder";
+    let mut parts = vec![
+        part("weights of the layers", work.weights * bits(config.quantization, stored) / 8.0, smaller),
+        part("embeddings of tokens", table * stored.unwrap_or(16.0) / 8.0, "take a smaller decoder"),
+        part("inputs of the layers", 4.0 * taped * h * (decoder.layers + 1) as f64, "lower tape_tokens"),
+        part("one layer at work", 4.0 * layer, "lower tokens_per_batch"),
+        part("embeddings of labels", 4.0 * labels * h, "take a smaller decoder"),
+        part("prompt, adapters, optimiser", 16.0 * work.parameters, "lower lora_rank"),
+        part(TEXTS, texts(data) as f64, FEWER_ROWS),
     ];
-    let (operations, speed) = (work.operations(), speed(precision)?);
-    Ok(Costs { operations, memory, speed, hours: operations / speed / 3600.0, work })
+    if config.sampling.resample && samples_by_decoder(config) {
+        parts.push(part("features of labels", 4.0 * labels * h, "set sampling.resample = false"));
+    }
+    parts
+}
+
+/// Whether labels are told apart by vectors as wide as the decoder.
+fn samples_by_decoder(config: &QuestConfig) -> bool {
+    let sampling = &config.sampling;
+    !sampling.takes_all_labels()
+        && matches!(sampling.sampler, Sampler::Simhash | Sampler::Race)
+        && matches!(sampling.features, HashFeatures::Auto | HashFeatures::Tokemb | HashFeatures::Llm)
 }
 
 /// Bits of a weight; those of a file are `stored` on average.

@@ -62,6 +62,7 @@ pub fn train(
     let (path, texts) = (decoder_path(config)?, texts(data, QuestConfig::METHOD)?);
     check_names(&data.labels, "", events)?;
     let source = Source::open(path)?;
+    estimate::check(data, source.config(), path, config, options.max_memory)?;
     let base = Base::of(&source, path)?;
     let identity = identity(data, config, &base, options.seed)?;
     let mut run = Run::start(&options.out, &resumable(&identity), options.resume, events)?;

@@ -28,8 +28,8 @@ const GROWING: (u64, u64) = (24, 500);
 /// Training rankers: bytes of the weights of all levels, while they are collected, for each feature of a label.
 const WEIGHTS: u64 = 20;
 
-const TEXTS: &str = "the texts";
-const FEWER_ROWS: &str = "train on fewer rows";
+pub(in crate::methods) const TEXTS: &str = "the texts";
+pub(in crate::methods) const FEWER_ROWS: &str = "train on fewer rows";
 
 /// Something that takes memory, and what makes it smaller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,7 +148,7 @@ fn centroids(d: u64, k: u64, l: u64, threads: u64) -> u64 {
 }
 
 /// Bytes of the texts of both sides.
-fn texts(data: &Dataset) -> u64 {
+pub(in crate::methods) fn texts(data: &Dataset) -> u64 {
     let sides = std::iter::once(&data.train).chain(&data.test);
     sides.filter_map(|side| side.texts.as_ref()).map(Strings::bytes).sum()
 }

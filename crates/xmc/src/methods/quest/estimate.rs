@@ -36,7 +36,8 @@ pub struct Work {
     pub steps: f64,
     /// Tokens of a step, prompt aside.
     pub tokens_of_a_step: f64,
-    /// Tokens that are only embedded: labels and validation rows once an epoch, and labels at the end.
+    /// Tokens that are only embedded: labels and validation rows once an epoch, rows to find hard negatives, and labels
+    /// at the end.
     pub tokens_embedded: f64,
     /// Operations of a token in training, and in embedding.
     operations_per_token: [f64; 2],
@@ -136,15 +137,19 @@ impl Work {
         let step = pairs * (lengths.row + lengths.label);
         let epochs = config.epochs as f64;
         let validating = (lengths.rows * f64::from(config.validation)).min(config.validation_rows as f64);
-        let once = lengths.labels * lengths.label + validating * lengths.row;
-        let passes = if validating > 0.0 { epochs + 1.0 } else { 0.0 };
+        let validations = if validating > 0.0 { epochs + 1.0 } else { 0.0 };
+        // Embeddings of labels serve the validation and the negatives of the next epoch.
+        let mined = if config.hard_negatives > 0 { epochs - 1.0 } else { 0.0 };
+        let banks = if config.negatives > 0 { epochs } else { mined };
+        let labels = lengths.labels * lengths.label * (validations.max(banks) + 1.0);
+        let rows = (validations * validating + mined * (lengths.rows - validating)) * lengths.row;
         let twice = (step - config.tape_tokens as f64).max(0.0) / step.max(1.0);
         Work {
             weights,
             parameters: config.prompt_tokens as f64 * h + adapters,
             steps: batches * epochs,
             tokens_of_a_step: step,
-            tokens_embedded: passes * once + lengths.labels * lengths.label,
+            tokens_embedded: labels + rows,
             operations_per_token: [(6.0 + 2.0 * twice) * weights, 2.0 * weights],
         }
     }
@@ -256,4 +261,25 @@ fn speed(precision: Precision) -> Result<f64> {
     };
     let fastest = (0..4).map(|_| once()).fold(f64::INFINITY, f64::min);
     Ok(2.0 * (TOKENS * WIDTH * WIDTH) as f64 / fastest.max(1e-9))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_only_embedded_is_counted_for_every_use() {
+        let lengths = Lengths { rows: 1000.0, row: 10.0, labels: 50.0, label: 4.0 };
+        let embedded = |validation: f32, negatives: usize, hard_negatives: usize| {
+            let config =
+                QuestConfig { epochs: 3, validation, negatives, hard_negatives, ..QuestConfig::default() };
+            Work::new(&Config::llama(100, 32, 2, [4, 2], 64), &config, lengths, 7.0).tokens_embedded
+        };
+        assert_eq!(embedded(0.0, 0, 0), 200.0);
+        assert_eq!(embedded(0.5, 0, 0), 5.0 * 200.0 + 4.0 * 500.0 * 10.0);
+        assert_eq!(embedded(0.0, 8, 0), 4.0 * 200.0);
+        // From the second epoch on.
+        assert_eq!(embedded(0.0, 0, 8), 3.0 * 200.0 + 2.0 * 10_000.0);
+        assert_eq!(embedded(0.5, 8, 8), 5.0 * 200.0 + 4.0 * 5000.0 + 2.0 * 5000.0);
+    }
 }

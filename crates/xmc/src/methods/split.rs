@@ -19,8 +19,8 @@ pub(super) struct Split {
 }
 
 impl Split {
-    /// Draws the rows that validate, this share of all and so many at most; at least one row always trains. Rows of the same text stay together: a text that
-    /// was learned by heart says nothing about others.
+    /// Draws the rows that validate, this share of all and so many at most; at least one row always trains. Rows of the
+    /// same text stay together: a text that was learned by heart says nothing about others.
     pub(super) fn new(y: &Csr, texts: &Strings, (validation, most): (f32, usize), seed: u64) -> Result<Self> {
         let mut rows: Vec<u32> = (0..y.rows() as u32).filter(|&i| !y.row(i as usize).is_empty()).collect();
         let unlabelled = y.rows() - rows.len();

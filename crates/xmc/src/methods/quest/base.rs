@@ -47,7 +47,7 @@ impl Base {
         serde_json::from_slice(&text).map_err(|e| Error::file(&path, format!("damaged: {e}")))
     }
 
-    /// Opens the decoder of the model in `dir`: at `given` if it is, else where it was, in the model's folder or beside it.
+    /// Opens the decoder of the model in `dir`: at `given` if it is, else in the model's folder, where it was, or beside it.
     pub(super) fn find(&self, dir: &Path, given: Option<&Path>) -> Result<Source> {
         let place = match given {
             Some(given) => given.to_owned(),

@@ -79,6 +79,24 @@ fn ids_of_minilm_are_those_of_transformers() {
 }
 
 #[test]
+fn words_behind_texts_stay_however_short_those_are_cut() {
+    let open = |max_len| Tokenizer::open(&golden_dir(), max_len).unwrap();
+    let tail = open(MAX_LEN).encode_words("the subject").unwrap();
+    let longest = tail.len() + 6;
+    let framed = open(longest).ending_with("the subject").unwrap();
+    let bare = open(6);
+    for text in
+        ["", "a whale", "a whale in the sea of the north, and what became of it after the long winter"]
+    {
+        let expected = [bare.encode_one(text).unwrap(), tail.clone()].concat();
+        assert_eq!(framed.encode_one(text).unwrap(), expected, "{text}");
+        assert!(expected.len() <= longest);
+    }
+    let problem = open(2 + tail.len()).ending_with("the subject").unwrap_err().to_string();
+    assert!(problem.contains(&format!("every text has {} tokens of its own", 2 + tail.len())), "{problem}");
+}
+
+#[test]
 fn a_saved_tokenizer_has_the_same_files_and_ids() {
     let texts = Strings::new(golden::<String>("texts.json"));
     for files in [&["tokenizer.json", "vocab.txt"][..], &["vocab.txt"]] {

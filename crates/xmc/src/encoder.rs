@@ -14,7 +14,7 @@ use xmc_nn::transformer::Config;
 use xmc_nn::{Batch, Device, Precision, Tensor};
 
 use crate::error::{Error, Result};
-use crate::methods::quest::template::{TEXT, fill, fill_all};
+use crate::methods::quest::template::{TEXT, begin, begin_all, framed};
 use crate::run::create;
 
 /// Tokens that go through the tower together: enough work for all threads, and activations that stay small.
@@ -104,8 +104,12 @@ impl Encoder {
     }
 
     /// A decoder behind a prompt, which reads texts within `frame`.
-    pub(crate) fn prompted(prompted: Prompted, tokenizer: Tokenizer, frame: &str) -> Self {
-        Encoder { body: Body::Prompted(Box::new(prompted)), tokenizer, frame: frame.to_owned() }
+    ///
+    /// # Errors
+    /// If the frame leaves no token to texts.
+    pub(crate) fn prompted(prompted: Prompted, tokenizer: Tokenizer, frame: &str) -> Result<Self> {
+        let tokenizer = framed(tokenizer, frame, TEXT)?;
+        Ok(Encoder { body: Body::Prompted(Box::new(prompted)), tokenizer, frame: frame.to_owned() })
     }
 
     /// The same encoder for texts cut elsewhere.
@@ -153,7 +157,7 @@ impl Encoder {
 
     /// Embeddings `[n, d]` of all texts; `progress` hears how many tokens of how many are done.
     pub fn embed(&self, texts: &Strings, progress: &dyn Fn(u64, u64)) -> Result<Tensor> {
-        self.embed_tokens(&self.tokenizer.encode(&fill_all(&self.frame, TEXT, texts))?, progress)
+        self.embed_tokens(&self.tokenizer.encode(&begin_all(&self.frame, TEXT, texts))?, progress)
     }
 
     /// The same for texts that are token ids already.
@@ -167,7 +171,7 @@ impl Encoder {
 
     /// The embedding `[1, d]` of one text.
     pub fn embed_one(&self, text: &str) -> Result<Tensor> {
-        let batch = Batch::new([self.tokenizer.encode_one(&fill(&self.frame, TEXT, text))?]);
+        let batch = Batch::new([self.tokenizer.encode_one(&begin(&self.frame, TEXT, text))?]);
         Ok(match &self.body {
             Body::Tower(tower) => tower.embed(&batch)?,
             Body::Prompted(prompted) => prompted.embed(&batch)?,

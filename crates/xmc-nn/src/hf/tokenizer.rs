@@ -50,6 +50,8 @@ pub struct Tokenizer {
     prefix_free: bool,
     /// What a text without tokens becomes, where no special tokens are added.
     empty: Option<u32>,
+    /// What stands behind every text, however short it is cut.
+    tail: Vec<u32>,
     /// The files as they were when opened, for [`Tokenizer::save`] and the key.
     files: Vec<(&'static str, Vec<u8>)>,
 }
@@ -91,7 +93,7 @@ impl Tokenizer {
         };
         let empty = content("tokenizer_config.json").and_then(|config| stand_in(&inner, config));
         let prefix_free = prefix_free(&inner);
-        Tokenizer { inner, path, max_len, prefix_free, empty, files }.truncating()
+        Tokenizer { inner, path, max_len, prefix_free, empty, tail: Vec::new(), files }.truncating()
     }
 
     /// The same tokenizer for at most `max_len` tokens a text.
@@ -99,20 +101,30 @@ impl Tokenizer {
         Tokenizer { max_len, ..self }.truncating()
     }
 
+    /// The same tokenizer with `words` behind every text: what does not fit into the largest number of tokens is cut
+    /// from the text, never from them.
+    pub fn ending_with(self, words: &str) -> Result<Self> {
+        let tail = self.encode_words(words)?;
+        Tokenizer { tail, ..self }.truncating()
+    }
+
     /// Sets truncation, and checks that every text will have a token.
     fn truncating(mut self) -> Result<Self> {
         let special = self.inner.get_post_processor().map_or(0, |p| p.added_tokens(false));
+        let own = special + self.tail.len();
         let max_len = self.max_len;
-        if max_len <= special {
+        if max_len <= own {
+            let among = if self.tail.is_empty() { "special tokens" } else { "tokens of its own" };
             return Err(Error::file(
                 &self.path,
-                format!("max_len {max_len} leaves no room for text: every text has {special} special tokens"),
+                format!("max_len {max_len} leaves no room for text: every text has {own} {among}"),
             ));
         }
         // The side that is cut is part of the tokenizer, the length is not.
         let direction = self.inner.get_truncation().map_or(TruncationDirection::Right, |t| t.direction);
         self.prefix_free &= direction == TruncationDirection::Right;
-        let truncation = TruncationParams { max_length: max_len, direction, ..Default::default() };
+        let max_length = max_len - self.tail.len();
+        let truncation = TruncationParams { max_length, direction, ..Default::default() };
         self.inner.with_padding(None);
         self.inner.with_truncation(Some(truncation)).map_err(|e| Error::file(&self.path, e.to_string()))?;
         if self.ids("")?.is_empty() {
@@ -195,6 +207,7 @@ impl Tokenizer {
         if ids.is_empty() {
             ids.extend(self.empty);
         }
+        ids.extend_from_slice(&self.tail);
         Ok(ids)
     }
 

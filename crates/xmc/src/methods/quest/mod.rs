@@ -48,7 +48,7 @@ use crate::model::{Model, OpenOptions};
 use crate::run::{Artifact, Identity, Run, create, remove};
 use crate::sampling::label_features;
 use sampled::{SAMPLE, Sampling};
-use template::{LABEL, TEXT, fill_all};
+use template::{LABEL, TEXT, begin_all, framed};
 use trained::{LABEL_EMBEDDINGS, Vectors};
 
 /// Learns from the training rows of `data` and writes a model folder.
@@ -200,10 +200,11 @@ fn tokens(
     config: &QuestConfig,
     positions: usize,
 ) -> Result<Tokenized> {
-    let tokenizer = source.tokenizer(config.max_len.min(positions))?;
-    let rows: Tokens = tokenizer.encode(&fill_all(&config.text_template, TEXT, texts))?;
-    let names = fill_all(&config.label_template, LABEL, data.labels.names());
-    let labels = source.tokenizer(config.label_max_len.min(positions))?.encode(&names)?;
+    let (text, label) = (config.text_template.as_str(), config.label_template.as_str());
+    let tokenizer = framed(source.tokenizer(config.max_len.min(positions))?, text, TEXT)?;
+    let rows: Tokens = tokenizer.encode(&begin_all(text, TEXT, texts))?;
+    let of_labels = framed(source.tokenizer(config.label_max_len.min(positions))?, label, LABEL)?;
+    let labels = of_labels.encode(&begin_all(label, LABEL, data.labels.names()))?;
     Ok(Tokenized { sets: TokenSets { rows, labels }, tokenizer: Some(tokenizer) })
 }
 

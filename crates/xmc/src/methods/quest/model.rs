@@ -16,7 +16,7 @@ use super::base::{Base, read};
 use super::config::QuestConfig;
 use super::prompt::{around, parameters};
 use super::sampled::Sampled;
-use super::template::{LABEL, fill_all};
+use super::template::{LABEL, begin_all, framed};
 use super::trained::LABEL_EMBEDDINGS;
 use crate::config::Settings;
 use crate::encoder::Encoder;
@@ -59,7 +59,7 @@ impl Quest {
             return Err(mixed(dir));
         }
         Ok(Quest {
-            encoder: Encoder::prompted(prompted, tokenizer, &config.text_template),
+            encoder: Encoder::prompted(prompted, tokenizer, &config.text_template)?,
             labels,
             sampled: Sampled::load(dir)?,
             base,
@@ -107,7 +107,8 @@ impl Quest {
     ) -> Result<xmc_nn::Tensor> {
         let max_len = self.label_max_len.min(self.encoder.max_positions());
         let tokenizer = Tokenizer::open(&dir.join(TOKENIZER), max_len)?;
-        let tokens = tokenizer.encode(&fill_all(&self.label_template, LABEL, names))?;
+        let tokenizer = framed(tokenizer, &self.label_template, LABEL)?;
+        let tokens = tokenizer.encode(&begin_all(&self.label_template, LABEL, names))?;
         self.encoder.embed_tokens(&tokens, progress)
     }
 

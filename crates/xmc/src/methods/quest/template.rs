@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use xmc_data::{Error, Result, Strings};
+use xmc_nn::hf::Tokenizer;
 
 /// Where a text stands in its frame, and the bare text.
 pub(crate) const TEXT: &str = "{text}";
@@ -22,17 +23,33 @@ pub(crate) fn check(key: &str, frame: &str, place: &str) -> Result<()> {
     Ok(())
 }
 
-/// A text within its frame.
-pub(crate) fn fill<'t>(frame: &str, place: &str, text: &'t str) -> Cow<'t, str> {
-    if frame == place { Cow::Borrowed(text) } else { Cow::Owned(frame.replacen(place, text, 1)) }
+/// Splits a frame into the words before its `place` and behind it.
+fn split<'f>(frame: &'f str, place: &str) -> (&'f str, &'f str) {
+    frame.split_once(place).unwrap_or((frame, ""))
 }
 
-/// All of `texts` within their frames.
-pub(crate) fn fill_all<'t>(frame: &str, place: &str, texts: &'t Strings) -> Cow<'t, Strings> {
-    if frame == place {
+/// `tokenizer` for texts in this frame: the words behind the place stay, however long a text is.
+pub(crate) fn framed(tokenizer: Tokenizer, frame: &str, place: &str) -> xmc_nn::Result<Tokenizer> {
+    match split(frame, place) {
+        (_, "") => Ok(tokenizer),
+        (_, after) => tokenizer.ending_with(after),
+    }
+}
+
+/// A text behind the words that its frame begins with; those behind it are the tokenizer's.
+pub(crate) fn begin<'t>(frame: &str, place: &str, text: &'t str) -> Cow<'t, str> {
+    match split(frame, place) {
+        ("", _) => Cow::Borrowed(text),
+        (before, _) => Cow::Owned([before, text].concat()),
+    }
+}
+
+/// All of `texts` behind those words.
+pub(crate) fn begin_all<'t>(frame: &str, place: &str, texts: &'t Strings) -> Cow<'t, Strings> {
+    if frame.starts_with(place) {
         return Cow::Borrowed(texts);
     }
-    Cow::Owned(Strings::new(texts.iter().map(|text| fill(frame, place, text))))
+    Cow::Owned(Strings::new(texts.iter().map(|text| begin(frame, place, text))))
 }
 
 #[cfg(test)]
@@ -41,9 +58,9 @@ mod tests {
 
     #[test]
     fn a_text_stands_once_in_its_frame() {
-        assert_eq!(fill("{text}", TEXT, "a {text}"), "a {text}");
-        assert_eq!(fill("Topic of: {text}.", TEXT, "a {text} b"), "Topic of: a {text} b.");
-        let all = fill_all("label: {label}", LABEL, &Strings::new(["sea", ""])).into_owned();
+        assert_eq!(begin("{text}", TEXT, "a {text}"), "a {text}");
+        assert_eq!(begin("Topic of: {text}.", TEXT, "a {text} b"), "Topic of: a {text} b");
+        let all = begin_all("label: {label}", LABEL, &Strings::new(["sea", ""])).into_owned();
         assert_eq!(all.iter().collect::<Vec<_>>(), ["label: sea", "label: "]);
         assert!(check("k", "a {text} b", TEXT).is_ok());
         for wrong in ["", "{label}", "{text} {text}", "{text} {label}", "{title} {text}"] {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use xmc_data::dataset::{Dataset, Part};
 use xmc_data::metrics::{self, EvaluateConfig, Propensity, Report, Unseen, label_counts};
-use xmc_data::{CsrBuilder, TopK};
+use xmc_data::{CsrBuilder, LabelSet, TopK};
 
 use crate::error::{Error, Result};
 use crate::index::Filter;
@@ -55,7 +55,7 @@ pub fn evaluate(model: &Model, data: &Dataset, part: &Part, options: &EvaluateOp
     let start = Instant::now();
     let mut predictions = predict(model, data, part, &measure, options)?;
     if options.drop_self {
-        predictions = without_themselves(model, &predictions, part)?;
+        predictions = without_themselves(model.labels(), &predictions, part)?;
     }
     let seconds = start.elapsed().as_secs_f64();
     let docs_per_second = Some(part.rows() as f64 / seconds.max(f64::MIN_POSITIVE));
@@ -64,12 +64,12 @@ pub fn evaluate(model: &Model, data: &Dataset, part: &Part, options: &EvaluateOp
 }
 
 /// `predictions` without the labels that are named as the text of their row.
-fn without_themselves(model: &Model, predictions: &TopK, part: &Part) -> Result<TopK> {
+fn without_themselves(labels: &LabelSet, predictions: &TopK, part: &Part) -> Result<TopK> {
     let Some(texts) = &part.texts else {
         let problem = "a label cannot be told from a row that has no text: leave --drop-self out";
         return Err(Error::Mismatch(problem.to_owned()));
     };
-    let index = model.labels().index();
+    let index = labels.index();
     let mut left = TopK::new();
     for (i, text) in texts.iter().enumerate() {
         let itself = index.get(text.trim()).map(|label| label.0);
@@ -181,4 +181,34 @@ fn predict(
 fn missing(model: &Model, data: &Dataset) -> Error {
     let what = if model.reads_texts() { "texts" } else { "features" };
     Error::file(&data.path, format!("no {what}, but the model was trained on {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use xmc_data::Strings;
+
+    use super::*;
+
+    /// The example of a query that is a label itself: found first, it takes the place of a right one.
+    #[test]
+    fn a_text_that_finds_itself_loses_no_place() {
+        let labels = LabelSet::new(["a", "b", "c", "d", "e", "z"]);
+        let mut y = CsrBuilder::new();
+        y.push([1, 4, 5].map(|label| (label, 1.0)));
+        let texts = Some(Strings::new(["a"]));
+        let part = Part { texts, features: None, y: y.finish(6).unwrap(), filter: Vec::new() };
+        let mut ranked = TopK::new();
+        ranked.push_ranked(&[(0, 0.9), (1, 0.8), (2, 0.7), (3, 0.6), (4, 0.5)]);
+        let left = without_themselves(&labels, &ranked, &part).unwrap();
+        let config = EvaluateConfig { ks: vec![1, 5], resamples: 0, ..EvaluateConfig::default() };
+        for (predictions, expected) in
+            [(&ranked, [0.0, 0.0, 200.0 / 3.0]), (&left, [100.0, 100.0 / 3.0, 200.0 / 3.0])]
+        {
+            let report = metrics::evaluate(predictions, &part.y, &[1; 6], 1, &[], &config).unwrap();
+            for (name, value) in ["P@1", "R@1", "R@5"].into_iter().zip(expected) {
+                let found = report.values.get(name).unwrap();
+                assert!((found - value).abs() < 1e-9, "{name}: {found}, expected {value}");
+            }
+        }
+    }
 }

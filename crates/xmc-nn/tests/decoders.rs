@@ -94,3 +94,68 @@ fn a_prompt_has_a_number_for_each_token_and_dimension() {
         assert_eq!((prompted.layout().len(), prompted.params().len()), (count, count));
     }
 }
+
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// Indices of the ten rows of `all` nearest to row i, itself aside.
+fn nearest(all: &[f32], dim: usize, i: usize) -> Vec<usize> {
+    let row = |j: usize| &all[j * dim..][..dim];
+    let mut others: Vec<usize> = (0..all.len() / dim).filter(|&j| j != i).collect();
+    others.sort_by(|&a, &b| cosine(row(i), row(b)).total_cmp(&cosine(row(i), row(a))));
+    others.truncate(10);
+    others
+}
+
+/// Needs the file of `scripts/fetch-decoder`.
+#[test]
+fn embeddings_of_a_real_decoder_survive_fewer_bits() {
+    let Some(path) = std::env::var_os("XMC_DECODER") else { return };
+    let source = Source::open(Path::new(&path)).unwrap();
+    let tokenizer = source.tokenizer(64).unwrap();
+    let things = [
+        "The whale",
+        "A violin",
+        "Fresh bread",
+        "The glacier",
+        "Her old car",
+        "This novel",
+        "The bank",
+        "A virus",
+    ];
+    let deeds = [
+        "was sold last year",
+        "is larger than we thought",
+        "needs water",
+        "was found in Norway",
+        "sounds sad",
+        "is gone",
+        "is made by hand",
+        "costs too much",
+    ];
+    let texts = things.iter().flat_map(|thing| deeds.iter().map(move |deed| format!("{thing} {deed}.")));
+    let batch = Batch::new(texts.map(|text| tokenizer.encode_one(&text).unwrap()));
+    let embed = |quantization| {
+        let decoder = Arc::new(Decoder::open(&source, quantization, Precision::F32).unwrap());
+        let mut prompt = vec![0.0; 5 * decoder.config().hidden];
+        decoder.embed(&[1, 2, 3, 4, 5], &mut prompt);
+        let prompted = Prompted::new(decoder, PromptedConfig::default(), &prompt, 0).unwrap();
+        (prompted.dim(), prompted.embed(&batch).unwrap().host().to_vec())
+    };
+    let (dim, exact) = embed(Quantization::F32);
+    for (quantization, least) in
+        [(Quantization::Q8_0, 0.99), (Quantization::Q4_0, 0.93), (Quantization::Nf4 { double: false }, 0.95)]
+    {
+        let (_, rough) = embed(quantization);
+        let rows = batch.len() as f32;
+        let mean = exact.chunks(dim).zip(rough.chunks(dim)).map(|(a, b)| cosine(a, b)).sum::<f32>() / rows;
+        let shared = (0..batch.len()).map(|i| {
+            let same = nearest(&exact, dim, i);
+            nearest(&rough, dim, i).iter().filter(|j| same.contains(j)).count()
+        });
+        let overlap = shared.sum::<usize>() as f32 / (10.0 * rows);
+        println!("{quantization}: mean cosine {mean:.5}, overlap of the nearest ten {overlap:.3}");
+        assert!(mean >= least, "{quantization}: {mean}");
+    }
+}

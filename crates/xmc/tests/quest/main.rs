@@ -8,6 +8,7 @@ mod decoder;
 mod folders;
 mod learning;
 mod models;
+mod real;
 mod resume;
 #[path = "../toy/mod.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]

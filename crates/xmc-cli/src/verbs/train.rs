@@ -145,6 +145,8 @@ fn flatten(prefix: &str, value: &Value, out: &mut BTreeMap<String, Value>) {
 /// A value as a person writes it.
 fn in_words(value: &Value) -> String {
     match value {
+        // A text of several words or lines would run into what stands around it.
+        Value::String(text) if text.contains(char::is_whitespace) => format!("{text:?}"),
         Value::String(text) => text.clone(),
         // All floats are f32, and have the digits of one.
         Value::Number(number) if number.is_f64() => (number.as_f64().unwrap_or_default() as f32).to_string(),

@@ -1,10 +1,15 @@
 //! Training with a decoder, and the verbs that answer, on a model of quest.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use crate::decoder::decoder;
+use crate::encoders::tree;
 use crate::world::{World, stderr, stdout};
 
 const TRAIN: [&str; 6] = ["train", "quest", "--data", "data", "--decoder", "decoder"];
@@ -40,12 +45,52 @@ fn world_with_model() -> World {
 fn a_training_says_what_it_samples_and_learns() {
     let world = world();
     let shown = stderr(world.xmc(&TRAIN).args(["--out", "model", "--set", "epochs=1"]), 0);
-    for expected in
-        ["settings    ", "pooling mean", "sampled labels, 160 parameters", "labels", "test    P@1"]
-    {
+    for expected in [
+        "settings    ",
+        "text_template \"{text}\\nIn",
+        "sampled labels, 160 parameters",
+        "labels",
+        "test    P@1",
+    ] {
         assert!(shown.contains(expected), "{expected}: {shown}");
     }
     assert!(!world.path("model.run").exists());
+}
+
+/// The files of a model but its curves, which hold times, and the file with their checksum.
+fn learned(world: &World, name: &str) -> BTreeMap<String, Vec<u8>> {
+    let mut files = tree(&world.path(name));
+    files.retain(|name, _| name != "curves.jsonl" && name != "model.json");
+    files
+}
+
+#[test]
+fn a_training_killed_at_any_of_five_moments_resumes_to_the_same_prompt() {
+    let world = world();
+    let train = |out: &str| {
+        let mut xmc = Command::new(assert_cmd::cargo::cargo_bin("xmc"));
+        let sets = "epochs=40 batch_size=4 checkpoint_minutes=0 sampling.resample=true lr=0.01";
+        xmc.current_dir(world.path(".")).args(TRAIN).args(["--out", out, "--resume"]);
+        xmc.args(sets.split(' ').flat_map(|set| ["--set", set])).stdout(Stdio::null());
+        xmc
+    };
+    let start = Instant::now();
+    assert!(train("whole").status().unwrap().success());
+    let took = start.elapsed();
+    let whole = learned(&world, "whole");
+    let mut killed = 0;
+    for moment in 1..=5 {
+        let out = format!("killed-{moment}");
+        let mut child = train(&out).spawn().unwrap();
+        sleep(took * moment / 6);
+        child.kill().unwrap();
+        killed += usize::from(child.wait().unwrap().code().is_none());
+        assert!(train(&out).status().unwrap().success());
+        let again = learned(&world, &out);
+        let other: Vec<&String> = whole.keys().filter(|&name| again.get(name) != whole.get(name)).collect();
+        assert!(other.is_empty() && again.len() == whole.len(), "killed at moment {moment}: {other:?}");
+    }
+    assert!(killed > 0, "every training was done before it was killed");
 }
 
 #[test]

@@ -100,6 +100,16 @@ fn a_sample_is_learned_from_and_the_other_labels_are_found_too() {
     assert!(unseen < LABELS as u64 / 4, "{unseen}");
 }
 
+#[test]
+fn epochs_behind_the_best_have_seen_nothing() {
+    let world = World::new();
+    let sets = ["validation=0.3", "lr=1e-20", "patience=1", "sampling.ratio=0.5", "sampling.resample=true"];
+    world.train("model", &sets, false, &Silent).unwrap();
+    let sample: Value =
+        serde_json::from_slice(&fs::read(world.out("model").join("sample.json")).unwrap()).unwrap();
+    assert_eq!(sample["seen"], Value::Array(Vec::new()));
+}
+
 /// Each label has two words of its name from other labels: what it is called can be learned without it.
 fn pairs_of_words() -> Dataset {
     let labels = LabelSet::new((0..LABELS * LABELS).map(|l| format!("c{} d{}", l / LABELS, l % LABELS)));

@@ -78,7 +78,6 @@ pub fn train(
     let positions = positions(&source, config)?;
     let features = label_features(&config.sampling, data.labels.names(), Some(&source))?;
     let sampling = Sampling::new(&data.train.y, &split.learn, features, config, options.seed)?;
-    run.stage("sample", || sampling.sampled(config.epochs))?;
 
     // Texts and label names to token ids, once; kept in files and mapped.
     drop(run.stage("tokens", || tokens(&source, data, texts, config, positions))?);
@@ -94,6 +93,8 @@ pub fn train(
         let first = prompt::first(&decoder, &source, config, options.seed)?;
         training::fit(&task, prompted(&first)?, &base.fingerprint, &unfinished)
     })?);
+    let epochs = prompt::epochs(&run.stage_dir("train"))?;
+    run.stage("sample", || sampling.sampled(epochs))?;
 
     // Every label becomes a vector, with which searches compare texts.
     let (trained, embedding) = (run.stage_dir("train"), run.ongoing("labels")?);

@@ -91,16 +91,26 @@ fn mean_and_noise(decoder: &Decoder, n: usize, seed: u64) -> Vec<f32> {
         .collect()
 }
 
-/// Writes prompt and adapters of `prompted`, trained on the decoder with this fingerprint, into the folder `dir`.
-pub(super) fn save(prompted: &Prompted, fingerprint: &str, dir: &Path) -> Result<()> {
+/// Writes prompt and adapters of `prompted`, trained for `epochs` on the decoder with this fingerprint, into the folder
+/// `dir`.
+pub(super) fn save(prompted: &Prompted, epochs: usize, fingerprint: &str, dir: &Path) -> Result<()> {
     let (n, h) = (prompted.prompt_tokens(), prompted.dim());
     let (prompt, adapters) = prompted.params().split_at(n * h);
-    let meta = json!({ "rows": n, "columns": h, "decoder": fingerprint });
+    let meta = json!({ "rows": n, "columns": h, "epochs": epochs, "decoder": fingerprint });
     write(&dir.join(PROMPT), &[(PROMPT_NAME.to_owned(), prompt)], &meta)?;
     if adapters.is_empty() {
         return Ok(());
     }
     write(&dir.join(LORA), &[(LORA_NAME.to_owned(), adapters)], &json!({ "decoder": fingerprint }))
+}
+
+/// Epochs that the prompt in the folder `dir` has learned for; those behind the best one do not count.
+pub(super) fn epochs(dir: &Path) -> Result<usize> {
+    let path = dir.join(PROMPT);
+    let epochs = checkpoint::load(&path)?.meta["epochs"].as_u64();
+    epochs
+        .map(|n| n as usize)
+        .ok_or_else(|| Error::file(&path, "does not say for how many epochs it learned"))
 }
 
 /// Prompt and adapters in the folder `dir`, one after the other as the parameters are.

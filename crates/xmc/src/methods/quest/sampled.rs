@@ -21,7 +21,7 @@ pub(crate) const SAMPLE: &str = "sample.json";
 pub struct Sampled {
     /// The labels of the first epoch, and how they were chosen.
     pub sample: Sample,
-    /// Labels with a training pair in any epoch, rising: the others were never seen.
+    /// Labels with a training pair in an epoch that the prompt learned from, rising: the others were never seen.
     pub seen: Vec<u32>,
 }
 
@@ -83,7 +83,7 @@ impl<'a> Sampling<'a> {
         Ok(drawn.pairs(&self.y, self.seed, epoch))
     }
 
-    /// The sample, and what `epochs` of it see.
+    /// The sample, and which labels the first `epochs` have pairs of.
     pub(super) fn sampled(&self, epochs: usize) -> Result<Sampled> {
         let mut seen = vec![false; self.y.cols()];
         for epoch in 0..epochs {

@@ -26,6 +26,8 @@ pub(super) enum Trained {
     /// Just now.
     Now {
         prompted: Box<Prompted>,
+        /// That it has learned for.
+        epochs: usize,
         /// Of the decoder.
         fingerprint: String,
         /// Where the curves lie.
@@ -36,15 +38,15 @@ pub(super) enum Trained {
 }
 
 impl Trained {
-    pub(super) fn now(prompted: Prompted, fingerprint: &str, curves: PathBuf) -> Self {
-        Trained::Now { prompted: Box::new(prompted), fingerprint: fingerprint.to_owned(), curves }
+    pub(super) fn now(prompted: Prompted, epochs: usize, fingerprint: &str, curves: PathBuf) -> Self {
+        Trained::Now { prompted: Box::new(prompted), epochs, fingerprint: fingerprint.to_owned(), curves }
     }
 }
 
 impl Artifact for Trained {
     fn save(&self, dir: &Path) -> Result<()> {
-        let Trained::Now { prompted, fingerprint, curves } = self else { return Ok(()) };
-        prompt::save(prompted, fingerprint, dir)?;
+        let Trained::Now { prompted, epochs, fingerprint, curves } = self else { return Ok(()) };
+        prompt::save(prompted, *epochs, fingerprint, dir)?;
         take(curves, &dir.join(CURVES))
     }
 

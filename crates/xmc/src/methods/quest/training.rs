@@ -340,7 +340,8 @@ impl<'a> Training<'a> {
         }
         self.curves.flush()?;
         let curves = self.file(CURVES);
-        Ok(Trained::now(self.learner.into_prompted(), fingerprint, curves))
+        let epochs = self.progress.best_epoch.unwrap_or(self.progress.epoch);
+        Ok(Trained::now(self.learner.into_prompted(), epochs, fingerprint, curves))
     }
 
     fn checkpoint(&mut self) -> Result<()> {

@@ -16,7 +16,8 @@
 //! * [`tensor`] and [`device`]: where numbers live;
 //! * [`tokens`]: texts as token ids, in memory or mapped;
 //! * [`tower`]: texts to embeddings, and gradients back;
-//! * [`transformer`]: the layers.
+//! * [`transformer`]: the layers;
+//! * [`tune`]: decoders learn to continue texts.
 
 pub mod batch;
 mod buffers;
@@ -39,6 +40,7 @@ pub mod tensor;
 pub mod tokens;
 pub mod tower;
 pub mod transformer;
+pub mod tune;
 
 pub use batch::Batch;
 pub use device::Device;

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::config::Config;
 use super::weights::Site;
 use crate::dropout::{self, Dropout, DropoutKey};
+use crate::error::{Error, Result};
 use crate::ops::matmul::{Precision, Rhs, View, add_transposed, multiply};
 use crate::ops::reduce::{axpy, scale};
 use crate::params::Layout;
@@ -30,6 +31,20 @@ pub struct LoraConfig {
     pub alpha: f32,
     /// Share of what goes into it that training drops.
     pub dropout: f32,
+}
+
+impl LoraConfig {
+    /// Refuses sizes with which nothing can learn.
+    pub(crate) fn check(self) -> Result<()> {
+        let LoraConfig { rank, alpha, dropout } = self;
+        if rank > 0 && alpha.is_finite() && (0.0..1.0).contains(&dropout) {
+            return Ok(());
+        }
+        Err(Error::Shape(format!(
+            "adapter of rank {rank}, alpha {alpha} and dropout {dropout}; expected a rank of at least 1, a number, and \
+             a share from 0, less than 1"
+        )))
+    }
 }
 
 /// An adapter without its parameters, which belong to the model that it is a part of.
@@ -91,6 +106,19 @@ impl Lora {
             params[factors.a.clone()].fill_with(|| (random.random::<f32>() * 2.0 - 1.0) * bound);
             params[factors.b.clone()].fill(0.0);
         }
+    }
+
+    /// Adds to `weights [outputs, inputs]` of a matrix what the adapter has learned: W + s B A.
+    pub(crate) fn merge(&self, layer: usize, site: Site, params: &[f32], weights: &mut [f32]) {
+        let LoraConfig { rank, alpha, .. } = self.config;
+        let factors = &self.factors[layer * Site::ALL.len() + site as usize];
+        let (a, b) = (&params[factors.a.clone()], &params[factors.b.clone()]);
+        let s = alpha / rank as f32;
+        weights.par_chunks_exact_mut(factors.inputs).zip(b.par_chunks_exact(rank)).for_each(|(row, b)| {
+            for (&b, a) in b.iter().zip(a.chunks_exact(factors.inputs)) {
+                axpy(s * b, a, row);
+            }
+        });
     }
 
     /// Lays out the factors again after `params` have changed.

@@ -119,13 +119,7 @@ impl Prompted {
             ));
         }
         if let Some(lora) = config.lora {
-            let LoraConfig { rank, alpha, dropout } = lora;
-            if rank == 0 || !alpha.is_finite() || !(0.0..1.0).contains(&dropout) {
-                return Err(Error::Shape(format!(
-                    "adapter of rank {rank}, alpha {alpha} and dropout {dropout}; expected a rank of at least 1, a \
-                     number, and a share from 0, less than 1"
-                )));
-            }
+            lora.check()?;
         }
         let mut layout = Layout::default();
         let place = layout.push("prompt", &[n, decoder.config().hidden]);

@@ -20,6 +20,7 @@ mod tests;
 use rayon::prelude::*;
 
 pub use likelihood::log_likelihood;
+pub(crate) use likelihood::{Place, followers};
 pub use sampling::Sampling;
 
 use crate::decoder::{Decoder, Prefix};

@@ -253,11 +253,26 @@ pub(crate) fn write_floats(
     tensors: &[(&str, &[usize], &[f32])],
     metadata: (&str, String),
 ) -> Result<()> {
-    let mut end = 0;
-    let infos = tensors.iter().map(|&(name, shape, values)| {
+    let shapes: Vec<(&str, &[usize])> = tensors.iter().map(|&(name, shape, _)| (name, shape)).collect();
+    write_tensors(path, &shapes, Dtype::F32, metadata, |i, file| {
+        file.write_all(bytemuck::cast_slice(tensors[i].2))
+    })
+}
+
+/// Writes tensors (name, shape) of 16 or 32 bits in their order, with one entry of metadata; `write` is asked for the
+/// bytes of one after the other, so that not all need to be in memory.
+pub(crate) fn write_tensors(
+    path: &Path,
+    tensors: &[(&str, &[usize])],
+    dtype: Dtype,
+    metadata: (&str, String),
+    write: impl Fn(usize, &mut dyn Write) -> std::io::Result<()>,
+) -> Result<()> {
+    let (mut end, width) = (0, if dtype == Dtype::F32 { 4 } else { 2 });
+    let infos = tensors.iter().map(|&(name, shape)| {
         let start = end;
-        end += size_of_val(values);
-        (name.to_owned(), TensorInfo { dtype: Dtype::F32, shape: shape.to_vec(), data_offsets: (start, end) })
+        end += shape.iter().product::<usize>() * width;
+        (name.to_owned(), TensorInfo { dtype, shape: shape.to_vec(), data_offsets: (start, end) })
     });
     // One entry only: a map of several would be written in any order, and equal weights must give equal files.
     let metadata = [(metadata.0.to_owned(), metadata.1)].into();
@@ -266,13 +281,13 @@ pub(crate) fn write_floats(
         .map_err(damaged(path))?;
     let padding = vec![b' '; header.len().next_multiple_of(8) - header.len()];
     write_atomically(path, |file| {
-        let write = |file: &mut dyn Write| {
+        let all = |file: &mut dyn Write| {
             file.write_all(&((header.len() + padding.len()) as u64).to_le_bytes())?;
             file.write_all(header.as_bytes())?;
             file.write_all(&padding)?;
-            tensors.iter().try_for_each(|(_, _, values)| file.write_all(bytemuck::cast_slice(values)))
+            (0..tensors.len()).try_for_each(|i| write(i, file))
         };
-        write(file).map_err(xmc_data::Error::io(path))
+        all(file).map_err(xmc_data::Error::io(path))
     })?;
     Ok(())
 }

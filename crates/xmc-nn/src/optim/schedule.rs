@@ -1,7 +1,7 @@
 //! How large is the learning rate of each step?
 //!
 //! It rises in a straight line over the warm-up, `base * s / warmup` (the first step, s = 0, has rate 0), and then
-//! stays or falls to 0 at step `total`.
+//! stays or falls to 0, or to a part of `base`, at step `total`.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,7 @@ pub struct LearningRate {
     base: f64,
     warmup: u64,
     total: u64,
+    floor: f64,
 }
 
 impl LearningRate {
@@ -35,7 +36,12 @@ impl LearningRate {
 
     /// Rises to `base` over the first `warmup_steps` of `total` steps; if there are no more than these, it rises only.
     pub fn with_warmup_steps(schedule: Schedule, base: f64, warmup_steps: u64, total: u64) -> Self {
-        LearningRate { schedule, base, warmup: warmup_steps, total }
+        LearningRate { schedule, base, warmup: warmup_steps, total, floor: 0.0 }
+    }
+
+    /// The same, falling to the part `floor` of its base instead of to 0.
+    pub fn with_floor(self, floor: f64) -> Self {
+        LearningRate { floor, ..self }
     }
 
     /// The rate of step `s`, from 0.
@@ -49,11 +55,12 @@ impl LearningRate {
         }
         let rest = self.total.saturating_sub(self.warmup).max(1) as f64;
         let done = ((s - self.warmup) as f64 / rest).min(1.0);
-        match self.schedule {
+        let left = match self.schedule {
             Schedule::Constant => 1.0,
             Schedule::Linear => 1.0 - done,
             Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * done).cos()),
-        }
+        };
+        self.floor + (1.0 - self.floor) * left
     }
 }
 
@@ -83,6 +90,9 @@ mod tests {
         assert!((found[5] - 1.0).abs() < 1e-6 && found[3] > 1.8);
         let counted = LearningRate::with_warmup_steps(Schedule::Cosine, 2.0, 2, 8);
         assert_eq!(counted, cosine);
+        let floored = rates(cosine.with_floor(0.1));
+        assert_eq!((floored[1], floored[2], floored[8], floored[9]), (1.0, 2.0, 0.2, 0.2));
+        assert!((floored[5] - 1.1).abs() < 1e-6);
         let short = LearningRate::with_warmup_steps(Schedule::Linear, 2.0, 8, 4);
         assert_eq!(rates(short)[..4], [0.0, 0.25, 0.5, 0.75]);
         // No warm-up: the first step has the full rate.

@@ -101,13 +101,14 @@ fn a_sample_is_learned_from_and_the_other_labels_are_found_too() {
 }
 
 #[test]
-fn epochs_behind_the_best_have_seen_nothing() {
+fn epochs_that_were_not_trained_have_seen_nothing() {
     let world = World::new();
     let sets = ["validation=0.3", "lr=1e-20", "patience=1", "sampling.ratio=0.5", "sampling.resample=true"];
     world.train("model", &sets, false, &Silent).unwrap();
     let sample: Value =
         serde_json::from_slice(&fs::read(world.out("model").join("sample.json")).unwrap()).unwrap();
-    assert_eq!(sample["seen"], Value::Array(Vec::new()));
+    // It stops behind the first epoch, which is no better than none.
+    assert_eq!(sample["seen"], sample["sample"]["labels"]);
 }
 
 /// Each label has two words of its name from other labels: what it is called can be learned without it.

@@ -91,7 +91,7 @@ fn of_quest(verb: &Train) -> Result<Outcome> {
         text.push_str(&parts.render());
         let _ = writeln!(
             text,
-            "\n{} operations, {} a second on this machine: about {}",
+            "\n{} operations, of which this machine does {} a second at best: at least {}, and often three times that",
             count(costs.operations),
             count(costs.speed),
             hours(costs.hours)

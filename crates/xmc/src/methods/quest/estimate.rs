@@ -5,7 +5,7 @@
 //!                          layer when its turn to go back comes, and the gradient of its input; 8 beyond `tape_tokens`
 //! memory                   texts, weights at their bits, embeddings of tokens in 16, inputs of all layers for the tokens
 //!                          of a tape, the buffers of one layer, embeddings of all labels
-//! hours                    operations at the speed of a product of matrices, measured now
+//! hours                    operations at the speed of a product of matrices, measured now: a lower bound
 //! ```
 //!
 //! Attention and everything between the products are left out: a few percent for short texts.
@@ -97,16 +97,21 @@ impl Lengths {
 
     /// From the bytes of the texts.
     fn guess(data: &Dataset, config: &QuestConfig) -> Self {
-        let mean = |texts: &xmc_data::Strings, most: usize| {
-            let tokens =
-                texts.iter().map(|text| (text.len() as f64 / BYTES_PER_TOKEN + 1.0).min(most as f64));
+        let mean = |texts: &xmc_data::Strings, frame: &str, most: usize| {
+            let tokens = texts
+                .iter()
+                .map(|text| ((text.len() + frame.len()) as f64 / BYTES_PER_TOKEN).min(most as f64));
             tokens.sum::<f64>() / texts.len().max(1) as f64
         };
         Lengths {
             rows: data.train.rows() as f64,
-            row: data.train.texts.as_ref().map_or(0.0, |texts| mean(texts, config.max_len)),
+            row: data
+                .train
+                .texts
+                .as_ref()
+                .map_or(0.0, |texts| mean(texts, &config.text_template, config.max_len)),
             labels: data.labels.len() as f64,
-            label: mean(data.labels.names(), config.label_max_len),
+            label: mean(data.labels.names(), &config.label_template, config.label_max_len),
         }
     }
 }

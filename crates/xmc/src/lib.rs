@@ -6,12 +6,14 @@
 //! * [`config`] is how a user tells a method what to do;
 //! * [`encoder`] makes embeddings of texts;
 //! * [`index`] finds the labels whose embeddings fit a query best;
+//! * [`augment`] finds labels that the training data miss;
 //! * [`sampling`] finds the few labels and pairs that are enough to learn from;
 //! * [`run`] cuts long work into stages that survive a crash; [`events`] says how far it is;
 //! * [`memory`] counts bytes;
 //! * [`data`] (datasets, text features, metrics) and [`linear`] (trees and rankers) and [`nn`]
 //!   (encoders) are the crates below.
 
+pub mod augment;
 pub mod config;
 pub mod encoder;
 pub mod error;

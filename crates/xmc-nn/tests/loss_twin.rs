@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use proptest::prelude::*;
-use xmc_nn::loss::{Criterion, K, LossOptions, LossOutput, Targets, loss, loss_into};
+use xmc_nn::loss::{Criterion, Draw, K, LossOptions, LossOutput, Targets, loss, loss_into};
 use xmc_nn::{Device, Precision, Tensor};
 
 /// A small problem; embeddings and offsets are multiples of 1/64, so that f32 holds them exactly.
@@ -154,7 +154,7 @@ prop_compose! {
         let graded = |row: Vec<(u32, u8)>| row.into_iter().map(|(label, w)| (label, w as f32 / 8.0));
         let mut targets = Targets::from_rows(positives.into_iter().map(graded), weighted);
         if let Some((n, seed)) = sampled {
-            targets.sample(n, seed, 0, &(0..b as u32).collect::<Vec<_>>()).unwrap();
+            targets.sample(n, Draw::ByRelevance, seed, 0, &(0..b as u32).collect::<Vec<_>>()).unwrap();
         }
         Problem { b, l, d, x, y, offset, targets, weighted, criterion, tau }
     }
@@ -204,7 +204,7 @@ fn large(criterion: Criterion, precision: Precision) -> LossOutput {
     let tensor = |rows, seed| Tensor::from_host(rows, d, noise(rows * d, seed), Device::Cpu).unwrap();
     let rows = (0..b).map(|i| (0..i % 4).map(move |p| ((i * 7 + p * 311) as u32 % l as u32, 1.0)));
     let mut targets = Targets::from_rows(rows, false);
-    targets.sample(2, 1, 2, &(0..b as u32).collect::<Vec<_>>()).unwrap();
+    targets.sample(2, Draw::ByRelevance, 1, 2, &(0..b as u32).collect::<Vec<_>>()).unwrap();
     let options = LossOptions { block: 16, precision, ..LossOptions::new(criterion, 0.2) };
     loss(&tensor(b, 1), &tensor(l, 2), Some(&noise(l, 3)), &targets, &options).unwrap()
 }

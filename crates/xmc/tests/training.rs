@@ -109,3 +109,30 @@ fn fewer_labels_of_an_ensemble_are_the_first_of_more() {
         }
     }
 }
+
+/// The parts of a model that were learned from labels with these values, by turns.
+fn learned(dir: &TempDir, values: [f32; 2], sets: &[&str]) -> Vec<u8> {
+    let mut y = labels();
+    y.values_mut().iter_mut().enumerate().for_each(|(i, value)| *value = values[i % 2]);
+    let train = Part { y, ..part() };
+    let data = Dataset::new(Path::new("made"), LabelSet::numbered(LABELS), train, None).unwrap();
+    let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
+    let config = config::load::<XrLinearConfig>(None, &sets).unwrap();
+    let out = dir.path().join("soft");
+    xr_linear::train(&data, &config, &TrainOptions { seed: 1, ..TrainOptions::new(&out) }, &Silent).unwrap();
+    std::fs::read(out.join("ranker.0")).unwrap()
+}
+
+/// S-25 for rankers: values are costs, or nothing.
+#[test]
+fn values_of_labels_are_costs_of_positives_unless_they_are_ignored() {
+    let dir = TempDir::new().unwrap();
+    let ones = learned(&dir, [1.0, 1.0], &[]);
+    assert_eq!(learned(&dir, [0.8, 1.0], &["value=ignore"]), ones);
+    assert_eq!(learned(&dir, [1.0, 1.0], &["value=weight"]), ones);
+    assert_ne!(learned(&dir, [0.8, 1.0], &["value=weight"]), ones);
+    // Half of everything is half the cost of every positive at the labels; with one level there is nothing else.
+    let flat = ["cluster.max_leaf_size=200", "label_features.kind=pifa"];
+    let half = learned(&dir, [0.5, 0.5], &flat);
+    assert_eq!(half, learned(&dir, [1.0, 1.0], &[&flat[..], &["ranker.cost_positive=0.5"]].concat()));
+}

@@ -33,7 +33,7 @@ mod targets;
 use std::ops::Range;
 
 pub use active::{Active, ActiveCriterion, ActiveOutput, active_loss};
-pub use targets::{Target, Targets};
+pub use targets::{Draw, Target, Targets};
 
 use crate::error::{Error, Result};
 use crate::ops::matmul::Precision;
@@ -78,11 +78,11 @@ pub enum Criterion {
     },
     /// Each label by itself, right or not.
     ///
-    /// * Optimises: [ sum_ij softplus(s_ij) - sum_i sum_{p in S_i} s_ip ] / (B l).
+    /// * Optimises: [ sum_ij softplus(s_ij) - sum_i sum_{p in S_i} w_ip s_ip ] / (B l): w_ip, up to 1, is the
+    ///   probability that p is right.
     /// * Reference: the baseline of the same paper, where it fails to train a dual encoder: negatives outnumber
     ///   positives by so much that every score falls.
-    /// * Requirements: a head with a bias (`offset`), if anything. Relevance does not weigh; dropped positives
-    ///   count as wrong.
+    /// * Requirements: a head with a bias (`offset`), if anything. Dropped positives count as wrong.
     /// * Cost: 1 pass, 3 products, b l exponentials.
     Bce,
 }

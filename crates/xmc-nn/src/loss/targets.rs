@@ -19,6 +19,15 @@ pub struct Target {
     pub kept: bool,
 }
 
+/// How a sample of the positives of a row is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Draw {
+    /// With probability in proportion to their relevance.
+    ByRelevance,
+    /// All alike.
+    Alike,
+}
+
 /// The positives of every row of a batch, labels rising within a row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Targets {
@@ -67,26 +76,32 @@ impl Targets {
         }
     }
 
-    /// Keeps at most `n` positives of each row, drawn without replacement with probability in proportion to their
-    /// relevance (spec §3.1), and drops the rest. A draw is a pure function of (seed, step, row id, label).
+    /// Keeps every positive with a chance of its relevance, always from 1 up, and drops the others. Whether one is kept is
+    /// a pure function of (seed, step, row id, label).
+    pub fn thin(&mut self, seed: u64, step: u64, row_ids: &[u32]) -> Result<()> {
+        self.check_ids(row_ids)?;
+        self.keep(|row, positive| {
+            positive.relevance >= 1.0
+                || uniform(seed, step, row_ids[row], positive.label) < f64::from(positive.relevance)
+        });
+        Ok(())
+    }
+
+    /// Keeps at most `n` positives of each row, drawn without replacement as `draw` says (by relevance: spec §3.1), and
+    /// drops the rest. A draw is a pure function of (seed, step, row id, label).
     ///
     /// Each positive gets the key -ln(u) / relevance; the `n` smallest keys are such a draw (Efraimidis and Spirakis
     /// 2006, "Weighted random sampling with a reservoir").
-    pub fn sample(&mut self, n: usize, seed: u64, step: u64, row_ids: &[u32]) -> Result<()> {
-        if row_ids.len() != self.len() {
-            return Err(Error::Shape(format!(
-                "{} row ids for targets of {} rows",
-                row_ids.len(),
-                self.len()
-            )));
-        }
+    pub fn sample(&mut self, n: usize, draw: Draw, seed: u64, step: u64, row_ids: &[u32]) -> Result<()> {
+        self.check_ids(row_ids)?;
         let mut keys: Vec<(f64, usize)> = Vec::new();
         for (row, &id) in row_ids.iter().enumerate() {
             let positives = &mut self.entries[self.indptr[row]..self.indptr[row + 1]];
             keys.clear();
             keys.extend(positives.iter().enumerate().map(|(i, positive)| {
                 let u = uniform(seed, step, id, positive.label);
-                (-u.ln() / positive.relevance as f64, i)
+                let share = if draw == Draw::Alike { 1.0 } else { f64::from(positive.relevance) };
+                (-u.ln() / share, i)
             }));
             keys.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
             for (place, &(_, i)) in keys.iter().enumerate() {
@@ -127,6 +142,13 @@ impl Targets {
     /// What a positive counts in the loss.
     pub(super) fn weight(&self, target: &Target) -> f64 {
         if self.weighted { target.relevance as f64 } else { 1.0 }
+    }
+
+    fn check_ids(&self, row_ids: &[u32]) -> Result<()> {
+        if row_ids.len() == self.len() {
+            return Ok(());
+        }
+        Err(Error::Shape(format!("{} row ids for targets of {} rows", row_ids.len(), self.len())))
     }
 
     /// Refuses labels that are not among `l`.
@@ -180,7 +202,7 @@ mod tests {
         let rows = [vec![(1, 1.0), (4, 1.0), (7, 1.0), (9, 1.0)], vec![(0, 1.0)], vec![]];
         let draw = |seed, step, ids: &[u32]| {
             let mut targets = Targets::from_rows(rows.clone(), false);
-            targets.sample(2, seed, step, ids).unwrap();
+            targets.sample(2, Draw::ByRelevance, seed, step, ids).unwrap();
             targets
         };
         let first = draw(1, 5, &[30, 10, 20]);
@@ -200,7 +222,7 @@ mod tests {
             let mut count = [0.0_f64; 3];
             for step in 0..draws {
                 let mut targets = Targets::from_rows([[(0, 1.0), (1, 2.0), (2, 3.0)]], false);
-                targets.sample(n, 3, step, &[0]).unwrap();
+                targets.sample(n, Draw::ByRelevance, 3, step, &[0]).unwrap();
                 for label in kept(&targets, 0) {
                     count[label as usize] += 1.0 / draws as f64;
                 }
@@ -212,6 +234,33 @@ mod tests {
                 assert!((count[j] - expected).abs() < 0.015, "{n} {j}: {} {expected}", count[j]);
             }
         }
+    }
+
+    /// A sure positive is there in every step, one of 0.8 in four of five: 5 to 4 (S-25).
+    #[test]
+    fn thinned_positives_are_kept_as_often_as_they_are_right() {
+        let (draws, mut count) = (20_000, [0.0_f64; 3]);
+        for step in 0..draws {
+            let mut targets = Targets::from_rows([[(0, 1.0), (1, 0.8), (2, 3.0)]], false);
+            targets.thin(3, step, &[7]).unwrap();
+            for label in kept(&targets, 0) {
+                count[label as usize] += 1.0;
+            }
+        }
+        let n = draws as f64;
+        assert_eq!((count[0], count[2]), (n, n));
+        assert!((count[1] - 0.8 * n).abs() < 3.0 * (0.16 * n).sqrt(), "{count:?}");
+    }
+
+    #[test]
+    fn alike_means_that_relevance_decides_nothing() {
+        let (draws, mut first) = (20_000, 0.0_f64);
+        for step in 0..draws {
+            let mut targets = Targets::from_rows([[(0, 1.0), (1, 9.0)]], false);
+            targets.sample(1, Draw::Alike, 3, step, &[0]).unwrap();
+            first += f64::from(u8::from(kept(&targets, 0) == [0]));
+        }
+        assert!((first - 1e4).abs() < 3.0 * (draws as f64 / 4.0).sqrt(), "{first}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod curves;
 pub mod dexml;
 pub mod elias;
 pub mod quest;
+mod soft;
 mod speed;
 mod split;
 mod start;
@@ -16,6 +17,8 @@ mod text_stages;
 mod validation;
 pub mod xr_linear;
 pub mod xr_transformer;
+
+pub use soft::SoftValue;
 
 use std::path::PathBuf;
 

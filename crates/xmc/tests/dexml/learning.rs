@@ -25,7 +25,7 @@ fn every_criterion_learns_what_words_mean() {
         ("soft-topk", &["topk=positives", "tau=0.05"]),
         ("decoupled-softmax", &["positives=sample"]),
         ("soft-topk", &["positives=sample", "topk=1"]),
-        ("decoupled-softmax", &["weighted=true", "schedule=cosine", "clip=0", "swa=2", "projection=16"]),
+        ("decoupled-softmax", &["value=weight", "schedule=cosine", "clip=0", "swa=2", "projection=16"]),
         ("decoupled-softmax", &["head=classifier", "head_lr=0.03"]),
         ("bce", &["head=classifier", "head_lr=0.1", "tau=1", "normalize=false"]),
     ] {

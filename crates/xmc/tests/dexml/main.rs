@@ -4,6 +4,7 @@
 
 mod learning;
 mod resume;
+mod soft;
 #[path = "../toy/mod.rs"]
 mod toy;
 mod world;

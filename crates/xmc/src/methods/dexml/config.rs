@@ -10,6 +10,7 @@ use super::keys;
 use crate::config::{Group, Settings};
 use crate::encoder::{PoolingKind, PrecisionChoice};
 use crate::index::Dtype;
+use crate::methods::SoftValue;
 
 /// What a label is scored with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,7 +121,6 @@ pub enum PoolBy {
 /// Everything that can be set; mirrors the TOML file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct DexmlConfig {
     /// Folder of the encoder in Hugging Face layout.
     pub encoder: Option<PathBuf>,
@@ -145,8 +145,9 @@ pub struct DexmlConfig {
     pub tau: f32,
     /// Which positives take part.
     pub positives: Positives,
-    /// Whether the values of Y weigh positives.
-    pub weighted: bool,
+    /// What the values of labels change; `weighted` in models of before.
+    #[serde(alias = "weighted")]
+    pub value: SoftValue,
     /// k of soft top-k.
     pub topk: TopkSize,
     /// Steepness of soft top-k.
@@ -223,7 +224,7 @@ impl Default for DexmlConfig {
             criterion: CriterionKind::DecoupledSoftmax,
             tau: 0.05,
             positives: Positives::All,
-            weighted: false,
+            value: SoftValue::Sample,
             topk: TopkSize::Fixed(5),
             topk_alpha: 2.0,
             negatives: Negatives::Pool(768),
@@ -329,8 +330,17 @@ impl DexmlConfig {
 
     /// Settings that need or exclude each other.
     fn check_together(&self) -> Result<()> {
-        if self.weighted && self.criterion == CriterionKind::Bce {
-            return Err(Error::config("weighted", true, "false, because bce knows no weights"));
+        match (self.value, self.criterion) {
+            (SoftValue::Weight, CriterionKind::Bce) => {
+                let expected =
+                    "sample, target or ignore, because bce knows no weights; target does what is meant";
+                return Err(Error::config("value", "weight", expected));
+            }
+            (SoftValue::Target, criterion) if criterion != CriterionKind::Bce => {
+                let expected = "sample, weight or ignore: only criterion = \"bce\" learns probabilities";
+                return Err(Error::config("value", "target", expected));
+            }
+            _ => {}
         }
         if self.logq && !matches!(self.negatives, Negatives::Pool(_)) {
             let expected = "false, because only negatives = \"pool:N\" are drawn with probabilities";
@@ -451,7 +461,8 @@ mod tests {
         let sets = ["negatives=all", "logq=true"].map(str::to_owned);
         assert!(load::<DexmlConfig>(None, &sets).unwrap_err().to_string().contains("pool:N"));
         for (sets, named) in [
-            (["criterion=bce", "weighted=true"], "bce"),
+            (["criterion=bce", "value=weight"], "bce knows no weights"),
+            (["value=target", "criterion=softmax"], "only criterion = \"bce\""),
             (["negatives=hard", "num_negatives=101"], "at most mine_top, 100"),
             (["head=classifier", "head_lr=200"], "`head_lr` = 200: expected less than 1 / weight_decay, 100"),
         ] {

@@ -8,6 +8,8 @@ const fn key(name: &'static str, meaning: &'static str, allowed: &'static str) -
 
 /// A setting that is on or off.
 const ON_OFF: &str = "true or false";
+/// Roles of the values of labels.
+const VALUE: &str = "\"sample\", \"weight\", \"target\" or \"ignore\"";
 /// A setting that counts.
 const COUNT: &str = "a whole number, 1 or more";
 /// A setting that measures.
@@ -76,7 +78,11 @@ const LOSS: Group = Group {
             "Positives of a row in a step: all, or a sample of one. soft-topk with a number samples that many in any case.",
             "\"all\" or \"sample\"",
         ),
-        key("weighted", "Weigh every positive by its value in Y; not for bce.", ON_OFF),
+        key(
+            "value",
+            "What the value of a label, such as 0.8, changes. sample: its chance to take part in a step (of a sample of positives, its share); for bce a label that does not is wrong in that step. weight: how much it counts in the loss; not for bce. target: the probability that bce learns. ignore: nothing.",
+            VALUE,
+        ),
         key(
             "topk",
             "k of soft-topk: a number, or as many as a row has positives.",

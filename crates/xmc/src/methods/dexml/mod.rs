@@ -15,6 +15,7 @@ mod learner;
 mod mining;
 mod model;
 mod negatives;
+mod positives;
 mod presets;
 mod scoring;
 mod trained;
@@ -35,6 +36,7 @@ use crate::config::{Checked, Settings};
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::fingerprint::Fingerprint;
+use crate::methods::soft::{self, SoftValue};
 use crate::methods::split::Split;
 use crate::methods::{Summary, TrainOptions, measure};
 use crate::model::Model;
@@ -57,6 +59,9 @@ pub fn train(
         check_names(&data.labels, ", or set head = \"classifier\"", events)?;
     }
     check_start(encoder, config, events)?;
+    if config.value == SoftValue::Target {
+        soft::check_probabilities(data)?;
+    }
     let identity = identity(data, config, options.seed)?;
     let mut run = Run::start(&options.out, &resumable(&identity), options.resume, events)?;
 
@@ -73,7 +78,8 @@ pub fn train(
 
     // The encoder learns, checkpoint by checkpoint.
     let unfinished = run.ongoing("train")?;
-    let task = training::Task { data, config, tokens: &tokens, split: &split, options, events };
+    let y = soft::read(&data.train.y, config.value);
+    let task = training::Task { data, y: &y, config, tokens: &tokens, split: &split, options, events };
     drop(run.stage("train", || training::fit(&task, encoder, &unfinished))?);
 
     // Every label becomes a vector, with which searches compare texts.

@@ -17,6 +17,7 @@ use xmc_nn::loss::Targets;
 
 use super::config::{DexmlConfig, Negatives, PoolBy};
 use super::mining::Shortlist;
+use super::positives;
 use crate::random::{Draws, Purpose};
 
 /// Labels of a step.
@@ -147,17 +148,13 @@ impl Sampler {
     }
 }
 
-/// Mean chance of the rows `learn` of `y` to keep each label, `[L]`: k of a row's positives are drawn in proportion to
-/// their values, so about min(1, k value / sum), exact for k = 1 and for equal values.
+/// Mean chance of the rows `learn` of `y` to train on each label in a step, `[L]`.
 fn share(config: &DexmlConfig, y: &Csr, learn: &[u32]) -> Vec<f32> {
     let mut share = vec![0.0; y.cols()];
-    let kept = config.kept_positives();
     for &row in learn {
         let row = y.row(row as usize);
-        let sum: f32 = row.values.iter().sum();
         for (label, value) in row.iter() {
-            share[label as usize] +=
-                kept.map_or(1.0, |k| (k as f32 * value / sum.max(f32::MIN_POSITIVE)).clamp(0.0, 1.0));
+            share[label as usize] += positives::chance(config, value, row.values);
         }
     }
     let n = learn.len().max(1) as f32;
@@ -167,6 +164,7 @@ fn share(config: &DexmlConfig, y: &Csr, learn: &[u32]) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use serde::Deserialize;
+    use xmc_nn::loss::Draw;
 
     use super::super::config::{CriterionKind, Positives, TopkSize};
     use super::*;
@@ -206,7 +204,7 @@ mod tests {
             row.iter().map(|&l| (l, if l == chosen { 1e6 } else { 1e-6 })).collect::<Vec<_>>()
         });
         let mut targets = Targets::from_rows(given, false);
-        targets.sample(1, 1, 1, &rows).unwrap();
+        targets.sample(1, Draw::ByRelevance, 1, 1, &rows).unwrap();
         let shortlist = Shortlist::new(rows.clone(), golden.sampled_neg.clone());
         let sampler = Sampler::new(&DexmlConfig { num_negatives: 2, ..config("hard") }, &y, &rows, 1);
         let pool = sampler.draw(0, &rows, &targets, Some(&shortlist));
@@ -261,7 +259,7 @@ mod tests {
                 batch.sort_unstable();
                 let mut targets = Targets::from_csr(&y, &batch, false);
                 if let Some(count) = config.kept_positives() {
-                    targets.sample(count, 7, step, &batch).unwrap();
+                    targets.sample(count, Draw::ByRelevance, 7, step, &batch).unwrap();
                 }
                 let pool = sampler.draw(step, &batch, &targets, None);
                 for (label, offset) in pool.labels.unwrap().into_iter().zip(pool.offset.unwrap()) {

@@ -15,8 +15,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use serde_json::json;
+use xmc_data::Csr;
 use xmc_data::dataset::Dataset;
-use xmc_nn::loss::Targets;
 
 use super::checkpointing::Files;
 use super::config::{DexmlConfig, Head, Negatives};
@@ -25,6 +25,7 @@ use super::inputs::TokenSets;
 use super::learner::{Learner, StepReport};
 use super::mining::{Shortlist, mine};
 use super::negatives::Sampler;
+use super::positives;
 use super::trained::{Trained, open_tower};
 use crate::encoder::fresh_pooler;
 use crate::error::{Error, Result};
@@ -41,6 +42,8 @@ use crate::random::{Draws, Purpose};
 #[derive(Clone, Copy)]
 pub(super) struct Task<'a> {
     pub(super) data: &'a Dataset,
+    /// The training labels as the settings read their values.
+    pub(super) y: &'a Csr,
     pub(super) config: &'a DexmlConfig,
     pub(super) tokens: &'a TokenSets,
     pub(super) split: &'a Split,
@@ -103,7 +106,7 @@ pub(super) fn fit(task: &Task<'_>, encoder: &Path, unfinished: &Path) -> Result<
 
 impl<'a> Training<'a> {
     fn begin(task: Task<'a>, encoder: &Path, unfinished: &Path) -> Result<Self> {
-        let Task { data, config, tokens, split, options, events } = task;
+        let Task { data, y, config, tokens, split, options, events } = task;
         let tower = open_tower(encoder, config, options.device)?;
         if let Some(note) = fresh_pooler(encoder, &tower) {
             events.message(&note);
@@ -113,7 +116,7 @@ impl<'a> Training<'a> {
         let progress: Progress = checkpoints.restore(|saved| learner.restore(saved))?.unwrap_or_default();
         let files = Files(&checkpoints);
         Ok(Training {
-            sampler: Sampler::new(config, &data.train.y, &split.learn, options.seed),
+            sampler: Sampler::new(config, y, &split.learn, options.seed),
             validation: Validation::new(data, &split.validate, &config.metric)?,
             shortlist: if progress.mined.is_some() { Some(files.load_shortlist()?) } else { None },
             curves: Curves::open(&files.curves(), progress.curves)?,
@@ -156,10 +159,7 @@ impl<'a> Training<'a> {
     /// One step on `rows` (rising).
     fn step(&mut self, rows: &[u32]) -> Result<StepReport> {
         let (config, seed, step) = (self.task.config, self.task.options.seed, self.progress.step);
-        let mut targets = Targets::from_csr(&self.task.data.train.y, rows, config.weighted);
-        if let Some(count) = config.kept_positives() {
-            targets.sample(count, seed, step, rows)?;
-        }
+        let targets = positives::draw(config, self.task.y, rows, seed, step)?;
         let pool = self.sampler.draw(step, rows, &targets, self.shortlist.as_ref());
         let report = self.learner.step(step, rows, &pool, &targets)?;
         if !(report.loss.is_finite() && report.norm.is_finite()) {

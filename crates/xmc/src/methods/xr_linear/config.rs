@@ -10,6 +10,7 @@ use xmc_linear::label_features::LabelFeaturesConfig;
 use xmc_linear::ranker::{RankerConfig, RelevanceMode};
 
 use crate::config::{Group, Settings};
+use crate::methods::SoftValue;
 use crate::methods::xr_linear::keys;
 
 /// Which features rows are described by.
@@ -45,6 +46,8 @@ pub struct Files {
 pub struct XrLinearConfig {
     /// Which features to use.
     pub features: FeatureSource,
+    /// What the values of labels change.
+    pub value: SoftValue,
     /// Trees of the ensemble.
     pub trees: usize,
     /// How the scores of several trees become one.
@@ -65,6 +68,7 @@ impl Default for XrLinearConfig {
     fn default() -> Self {
         XrLinearConfig {
             features: FeatureSource::Auto,
+            value: SoftValue::Weight,
             trees: 1,
             combine: EnsembleRule::Average,
             vectorizer: vec![VectorizerConfig::default()],
@@ -88,6 +92,7 @@ impl Settings for XrLinearConfig {
             let expected = format!("a whole number from 1 to {MAX_TREES}");
             return Err(xmc_data::Error::config("trees", self.trees, expected));
         }
+        check_value(self.value)?;
         if self.vectorizer.is_empty() && self.features != FeatureSource::Given {
             return Err(xmc_data::Error::config("vectorizer", "[]", "at least one vectorizer"));
         }
@@ -133,6 +138,16 @@ impl XrLinearConfig {
     }
 }
 
+/// Refuses roles of values that rankers cannot give them.
+fn check_value(value: SoftValue) -> xmc_data::Result<()> {
+    let (name, why) = match value {
+        SoftValue::Weight | SoftValue::Ignore => return Ok(()),
+        SoftValue::Sample => ("sample", "rankers learn from all pairs at once and draw none"),
+        SoftValue::Target => ("target", "rankers learn right and wrong, no probabilities"),
+    };
+    Err(xmc_data::Error::config("value", name, format!("weight or ignore: {why}")))
+}
+
 /// Puts the name of the table before the key that an error names.
 pub(in crate::methods) fn within(table: &str, problem: xmc_data::Error) -> xmc_data::Error {
     match problem {
@@ -168,6 +183,14 @@ mod tests {
     fn a_value_out_of_range_is_named_with_its_table_and_option() {
         for (set, expected) in [
             ("trees=0", "--set trees=0: `trees` = 0: expected a whole number from 1 to 100"),
+            (
+                "value=sample",
+                "--set value=sample: `value` = sample: expected weight or ignore: rankers learn from all pairs at once and draw none",
+            ),
+            (
+                "value=target",
+                "--set value=target: `value` = target: expected weight or ignore: rankers learn right and wrong, no probabilities",
+            ),
             (
                 "ranker.beam_size=0",
                 "--set ranker.beam_size=0: `ranker.beam_size` = 0: expected a number from 1",

@@ -53,16 +53,17 @@ impl Forest<'_> {
 
     /// One linear ranker for every node of every tree; they lie in the stages `ranker.0`, `ranker.1`, …
     pub(in crate::methods) fn rank(&self, run: &mut Run, trees: Vec<Tree>) -> Result<()> {
+        let (relevance, config) = self.extra.costs(self.data, self.config);
         let input = TrainInput {
             x: self.x,
-            y: &self.data.train.y,
-            relevance: self.extra.relevance.as_ref(),
+            y: self.extra.labels(self.data),
+            relevance,
             negatives: self.extra.negatives.as_ref(),
         };
         for (t, tree) in trees.into_iter().enumerate() {
             run.stage(&format!("{RANKER}.{t}"), || {
                 let progress = |done, total| self.events.progress(done, total);
-                Ok(ranker::train(input, tree, &self.config.ranker, self.seed_of(t), &progress)
+                Ok(ranker::train(input, tree, &config, self.seed_of(t), &progress)
                     .map_err(|e| within("ranker", e))?)
             })?;
         }

@@ -1,5 +1,6 @@
 //! What training reads: features of rows and of labels, and further matrices that the user names.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use xmc_data::Csr;
@@ -8,13 +9,14 @@ use xmc_data::formats::npz;
 use xmc_data::text::Vectorizer;
 use xmc_linear::cluster::{ClusterConfig, Method, balanced_widths, read_tree};
 use xmc_linear::label_features::{LabelFeatureKind, label_features};
-use xmc_linear::ranker::check_relevance;
+use xmc_linear::ranker::{RankerConfig, RelevanceMode, check_relevance};
 use xmc_linear::{Features, Tree};
 
 use super::config::{FeatureSource, XrLinearConfig};
 use super::stages::Fitted;
 use crate::error::{Error, Result};
 use crate::fingerprint::Fingerprint;
+use crate::methods::soft::{self, SoftValue};
 use crate::run::Run;
 
 /// Inputs from the table `files` of the configuration.
@@ -23,6 +25,8 @@ pub(in crate::methods) struct Extra {
     pub(in crate::methods) tree: Option<Tree>,
     pub(in crate::methods) relevance: Option<Csr>,
     pub(in crate::methods) negatives: Option<Csr>,
+    /// The labels as ones, if their values are to be ignored.
+    pub(in crate::methods) ones: Option<Csr>,
 }
 
 impl Extra {
@@ -41,12 +45,40 @@ impl Extra {
         let negatives = files.negatives.as_deref().map(|path| of_entries("files.negatives", path));
         let features = files.label_features.as_deref();
         let features = features.map(|path| matrix("files.label_features", path, labels, None));
+        let ones = match soft::read(y, config.value) {
+            Cow::Owned(ones) => Some(ones),
+            Cow::Borrowed(_) => None,
+        };
         Ok(Extra {
             tree: tree.transpose()?,
             label_features: features.transpose()?,
             relevance: relevance.transpose()?,
             negatives: negatives.transpose()?,
+            ones,
         })
+    }
+
+    /// The training labels as the settings read their values.
+    pub(in crate::methods) fn labels<'a>(&'a self, data: &'a Dataset) -> &'a Csr {
+        self.ones.as_ref().unwrap_or(&data.train.y)
+    }
+
+    /// What positives cost their rankers, and how the rankers read it: `files.relevance`, or else the labels' own values
+    /// if they differ. Above the labels of a tree a node is right or wrong, unless the settings say otherwise.
+    pub(in crate::methods) fn costs<'a>(
+        &'a self,
+        data: &'a Dataset,
+        config: &'a XrLinearConfig,
+    ) -> (Option<&'a Csr>, Cow<'a, RankerConfig>) {
+        let ranker = Cow::Borrowed(&config.ranker);
+        if self.relevance.is_some() || config.value != SoftValue::Weight || !soft::is_soft(&data.train.y) {
+            return (self.relevance.as_ref(), ranker);
+        }
+        let relevance = match config.ranker.relevance {
+            RelevanceMode::Disable => RelevanceMode::RankerOnly,
+            asked => asked,
+        };
+        (Some(&data.train.y), Cow::Owned(RankerConfig { relevance, ..config.ranker.clone() }))
     }
 
     /// Adds them to what must not change between runs.
@@ -162,5 +194,5 @@ pub(in crate::methods) fn label_rows(
             Some(&of_names)
         }
     };
-    Ok(label_features(&config.label_features, x, &data.train.y, given)?)
+    Ok(label_features(&config.label_features, x, extra.labels(data), given)?)
 }

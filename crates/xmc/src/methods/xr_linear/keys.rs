@@ -8,6 +8,8 @@ const fn key(name: &'static str, meaning: &'static str, allowed: &'static str) -
 
 /// A setting that is on or off.
 const ON_OFF: &str = "true or false";
+/// Roles of the values of labels; rankers draw nothing and learn no probabilities.
+pub(in crate::methods) const VALUE: &str = "\"weight\" or \"ignore\"";
 /// A setting that may differ by level of the tree.
 macro_rules! per_level {
     ($allowed:literal) => {
@@ -24,6 +26,11 @@ pub(super) const GROUPS: &[Group] = &[
                 "features",
                 "Which features describe a row. auto takes X.trn.npz if the data has it, else makes features of the texts.",
                 "\"auto\", \"text\" or \"given\"",
+            ),
+            key(
+                "value",
+                "What the value of a label, such as 0.8, changes. weight: what a positive costs its ranker, unless files.relevance says it, and what its row adds to the label's features. ignore: nothing.",
+                VALUE,
             ),
             key(
                 "trees",

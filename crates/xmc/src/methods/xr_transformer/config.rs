@@ -17,6 +17,7 @@ use xmc_nn::optim::Schedule;
 use super::keys;
 use crate::config::{Group, Settings};
 use crate::encoder::{PoolingKind, PrecisionChoice};
+use crate::methods::SoftValue;
 use crate::methods::xr_linear::{FeatureSource, Files, XrLinearConfig, within};
 
 /// What a node of a level minimises while the encoder learns. (spec: XR-Transformer, 7.3)
@@ -189,6 +190,8 @@ pub struct XrTransformerConfig {
     pub fix_clustering: bool,
     /// Levels with more nodes than this do not train the encoder.
     pub max_match_clusters: usize,
+    /// What the values of labels change.
+    pub value: SoftValue,
     /// Trees of rankers.
     pub trees: usize,
     /// How the scores of several trees become one.
@@ -223,6 +226,7 @@ impl Default for XrTransformerConfig {
             only_encoder: false,
             fix_clustering: false,
             max_match_clusters: 32_768,
+            value: linear.value,
             trees: linear.trees,
             combine: linear.combine,
             vectorizer: linear.vectorizer,
@@ -270,6 +274,7 @@ impl XrTransformerConfig {
     pub(super) fn linear(&self) -> XrLinearConfig {
         XrLinearConfig {
             features: if self.vectorizer.is_empty() { FeatureSource::Given } else { FeatureSource::Text },
+            value: self.value,
             trees: self.trees,
             combine: self.combine,
             vectorizer: self.vectorizer.clone(),

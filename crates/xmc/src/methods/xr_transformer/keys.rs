@@ -1,7 +1,7 @@
 //! Meaning and allowed values of every setting of XR-Transformer.
 
 use crate::config::{Group, Key};
-use crate::methods::xr_linear::keys::{FILES, LABEL_FEATURES, RANKER, TREE_KEYS, VECTORIZER};
+use crate::methods::xr_linear::keys::{FILES, LABEL_FEATURES, RANKER, TREE_KEYS, VALUE, VECTORIZER};
 
 const fn key(name: &'static str, meaning: &'static str, allowed: &'static str) -> Key {
     Key { name, meaning, allowed }
@@ -51,6 +51,11 @@ const MODEL: Group = Group {
             "pooling",
             "How the vectors of the tokens become one: their mean, the first, or the first behind the encoder's pooler (a fresh one if its folder has none). Unset: as the folder of the encoder says, else mean.",
             "\"mean\", \"cls\" or \"pooler\"",
+        ),
+        key(
+            "value",
+            "What the value of a label, such as 0.8, changes. weight: what a positive costs its ranker, unless files.relevance says it, and what its row adds to the label's features; the encoder learns right and wrong. ignore: nothing.",
+            VALUE,
         ),
         key(
             "max_len",

@@ -95,7 +95,7 @@ pub fn train(
     // The encoder learns, level by level of the tree.
     let encoder = match &preliminary {
         Some(tree) if config.do_fine_tune => {
-            let (y, relevance) = (&data.train.y, extra.relevance.as_ref());
+            let (y, relevance) = (extra.labels(data), extra.relevance.as_ref());
             let (x, tokens, start) = (&x, &tokens, &start);
             levels::fine_tune(
                 &mut run,

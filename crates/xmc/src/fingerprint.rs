@@ -19,9 +19,14 @@ const PIECE: usize = 1 << 20;
 pub(crate) struct Fingerprint(Xxh3);
 
 impl Fingerprint {
+    /// Of nothing yet.
+    pub(crate) fn new() -> Self {
+        Fingerprint(Xxh3::new())
+    }
+
     /// Labels and training rows of `data`; the test rows train nothing.
     pub(crate) fn of(data: &Dataset) -> Self {
-        let mut print = Fingerprint(Xxh3::new());
+        let mut print = Fingerprint::new();
         let Part { texts, features, y, .. } = &data.train;
         print.strings(data.labels.names());
         print.csr(Some(y));

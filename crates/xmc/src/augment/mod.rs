@@ -13,6 +13,8 @@
 //! Source: Prakash et al., On the Necessity of World Knowledge for Mitigating Missing Labels in Extreme Classification,
 //! KDD 2025.
 
+pub mod finetune;
+
 use serde::{Deserialize, Serialize};
 use xmc_data::Strings;
 

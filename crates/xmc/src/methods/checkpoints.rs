@@ -12,7 +12,7 @@ use xmc_nn::checkpoint::{self, Checkpoint};
 use crate::error::{Error, Result};
 
 /// The folder in which an unfinished training keeps its state.
-pub(super) struct Checkpoints {
+pub(crate) struct Checkpoints {
     dir: PathBuf,
     every: Duration,
     last: Instant,
@@ -20,7 +20,7 @@ pub(super) struct Checkpoints {
 
 impl Checkpoints {
     /// In the existing folder `dir`, every so many minutes.
-    pub(super) fn new(dir: &Path, minutes: f32) -> Self {
+    pub(crate) fn new(dir: &Path, minutes: f32) -> Self {
         Checkpoints {
             dir: dir.to_owned(),
             every: Duration::from_secs_f32(minutes.min(1e6) * 60.0),
@@ -29,22 +29,22 @@ impl Checkpoints {
     }
 
     /// The folder.
-    pub(super) fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
     /// Whether there is one.
-    pub(super) fn exist(&self) -> bool {
+    pub(crate) fn exist(&self) -> bool {
         self.path().exists()
     }
 
     /// Whether it is time for the next.
-    pub(super) fn due(&self) -> bool {
+    pub(crate) fn due(&self) -> bool {
         self.last.elapsed() >= self.every
     }
 
     /// Writes everything that later steps depend on, and where the training stands.
-    pub(super) fn save(&mut self, state: &[(String, &[f32])], progress: &impl Serialize) -> Result<()> {
+    pub(crate) fn save(&mut self, state: &[(String, &[f32])], progress: &impl Serialize) -> Result<()> {
         let meta = serde_json::to_value(progress).map_err(|e| Error::Mismatch(e.to_string()))?;
         write(&self.path(), state, &meta)?;
         self.last = Instant::now();
@@ -53,7 +53,7 @@ impl Checkpoints {
 
     /// Hands the state of the last checkpoint to `put_back`, and returns where the training stood; `None` if there is
     /// no checkpoint.
-    pub(super) fn restore<P: DeserializeOwned>(
+    pub(crate) fn restore<P: DeserializeOwned>(
         &self,
         put_back: impl FnOnce(&mut Checkpoint) -> Result<()>,
     ) -> Result<Option<P>> {
@@ -70,7 +70,7 @@ impl Checkpoints {
     }
 
     /// Adds to a problem with a file what can be done about it.
-    pub(super) fn damaged(&self, problem: &Error) -> Error {
+    pub(crate) fn damaged(&self, problem: &Error) -> Error {
         let dir = self.dir.display();
         Error::Mismatch(format!("{problem}; remove {dir} or train without --resume"))
     }
@@ -81,14 +81,14 @@ impl Checkpoints {
 }
 
 /// Writes runs of floats, aside and renamed.
-pub(super) fn write(path: &Path, tensors: &[(String, &[f32])], meta: &Value) -> Result<()> {
+pub(crate) fn write(path: &Path, tensors: &[(String, &[f32])], meta: &Value) -> Result<()> {
     let tensors: Vec<(&str, &[f32])> =
         tensors.iter().map(|(name, values)| (name.as_str(), *values)).collect();
     Ok(checkpoint::save(path, &tensors, meta)?)
 }
 
 /// The state of an optimiser under the name of what it moves.
-pub(super) fn named<'s>(
+pub(crate) fn named<'s>(
     of: &str,
     parts: Vec<(&'static str, &'s [f32])>,
 ) -> impl Iterator<Item = (String, &'s [f32])> {
@@ -97,36 +97,36 @@ pub(super) fn named<'s>(
 
 /// Where a training of an encoder stands.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     /// Epochs finished.
-    pub(super) epoch: usize,
+    pub(crate) epoch: usize,
     /// Batches of the present epoch finished.
-    pub(super) batch: usize,
+    pub(crate) batch: usize,
     /// Steps done.
-    pub(super) step: u64,
+    pub(crate) step: u64,
     /// Epochs after which the best parameters were found, 0 for those it began with.
-    pub(super) best_epoch: Option<usize>,
+    pub(crate) best_epoch: Option<usize>,
     /// Bits of the metric then, so that reading it back changes nothing.
     best_bits: u64,
     /// Validations since then.
-    pub(super) stale: usize,
+    pub(crate) stale: usize,
     /// The epoch in which labels were mined last.
-    pub(super) mined: Option<usize>,
+    pub(crate) mined: Option<usize>,
     /// Bytes of the curves.
-    pub(super) curves: u64,
+    pub(crate) curves: u64,
     /// Milliseconds of training, over all attempts.
-    pub(super) milliseconds: u64,
+    pub(crate) milliseconds: u64,
 }
 
 impl Progress {
     /// The best metric so far.
-    pub(super) fn best(&self) -> Option<f64> {
+    pub(crate) fn best(&self) -> Option<f64> {
         self.best_epoch.map(|_| f64::from_bits(self.best_bits))
     }
 
     /// Notes a validation; true if there was no better one so far. Of equal ones the latest is kept, as it has learned
     /// most, but only a better one is progress.
-    pub(super) fn note(&mut self, epoch: usize, metric: f64) -> bool {
+    pub(crate) fn note(&mut self, epoch: usize, metric: f64) -> bool {
         let progress = self.best().is_none_or(|best| metric > best);
         let keep = progress || self.best() == Some(metric);
         self.stale = if progress { 0 } else { self.stale + 1 };

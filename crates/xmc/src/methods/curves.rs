@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 
 /// A growing file of records.
-pub(super) struct Curves {
+pub(crate) struct Curves {
     path: PathBuf,
     file: BufWriter<File>,
     bytes: u64,
@@ -23,7 +23,7 @@ pub(super) struct Curves {
 impl Curves {
     /// Continues the file behind its first `bytes`, or where it ends before: what a run wrote after its last checkpoint is
     /// written again.
-    pub(super) fn open(path: &Path, bytes: u64) -> Result<Self> {
+    pub(crate) fn open(path: &Path, bytes: u64) -> Result<Self> {
         let open = || {
             let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
             // Only ever shorter: what is missing would become zeros.
@@ -38,7 +38,7 @@ impl Curves {
     }
 
     /// Adds a record.
-    pub(super) fn push(&mut self, record: &impl Serialize) -> Result<()> {
+    pub(crate) fn push(&mut self, record: &impl Serialize) -> Result<()> {
         let mut line = serde_json::to_vec(record).map_err(|e| Error::Mismatch(e.to_string()))?;
         line.push(b'\n');
         self.bytes += line.len() as u64;
@@ -46,7 +46,7 @@ impl Curves {
     }
 
     /// Writes everything to the disk, as a checkpoint will count on it, and returns how long the file is.
-    pub(super) fn flush(&mut self) -> Result<u64> {
+    pub(crate) fn flush(&mut self) -> Result<u64> {
         self.file.flush().and_then(|()| self.file.get_ref().sync_data()).map_err(Error::io(&self.path))?;
         Ok(self.bytes)
     }

@@ -3,14 +3,14 @@
 //! What all of them share stands here: how a training is asked for, what it reports, and [`Method`], the trained ones.
 
 mod caching;
-mod checkpoints;
+pub(crate) mod checkpoints;
 mod classifier;
-mod curves;
+pub(crate) mod curves;
 pub mod dexml;
 pub mod elias;
 pub mod quest;
 mod soft;
-mod speed;
+pub(crate) mod speed;
 mod split;
 mod start;
 mod text_stages;

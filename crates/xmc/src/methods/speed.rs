@@ -14,7 +14,7 @@ const TIMED: usize = 2048;
 
 /// Loss and speed of the last steps, for people.
 #[derive(Default)]
-pub(super) struct Speed {
+pub(crate) struct Speed {
     loss: Recent,
     tokens: Recent,
     seconds: Recent,
@@ -42,12 +42,12 @@ impl Recent {
 
 impl Speed {
     /// Counts rows, for texts that are embedded already, if `rows` says so, and else tokens.
-    pub(super) fn in_rows(rows: bool) -> Self {
+    pub(crate) fn in_rows(rows: bool) -> Self {
         Speed { rows, ..Speed::default() }
     }
 
     /// Adds a step: its loss, how many tokens (or rows) it read, and how long it took.
-    pub(super) fn push(&mut self, loss: f64, tokens: u64, seconds: f64) {
+    pub(crate) fn push(&mut self, loss: f64, tokens: u64, seconds: f64) {
         self.loss.push(loss);
         self.tokens.push(tokens as f64);
         self.seconds.push(seconds);
@@ -63,7 +63,7 @@ impl fmt::Display for Speed {
 }
 
 /// Times forward and backward on some of the texts `rows`, in micro-batches of `budget` tokens.
-pub(super) fn seconds_per_token(tower: &Tower, tokens: &Tokens, rows: &[u32], budget: usize) -> Result<f64> {
+pub(crate) fn seconds_per_token(tower: &Tower, tokens: &Tokens, rows: &[u32], budget: usize) -> Result<f64> {
     let groups = by_budget(tokens, rows, budget.min(TIMED));
     // The middle one has texts of usual length.
     let Some(group) = groups.get(groups.len() / 2) else { return Ok(0.0) };
@@ -81,7 +81,7 @@ pub(super) fn seconds_per_token(tower: &Tower, tokens: &Tokens, rows: &[u32], bu
 }
 
 /// `830 thousand` or `2.4 million`.
-pub(super) fn count(number: f64) -> String {
+pub(crate) fn count(number: f64) -> String {
     match number {
         ..1e3 => format!("{number:.0}"),
         ..1e6 => format!("{:.0} thousand", number / 1e3),
@@ -90,7 +90,7 @@ pub(super) fn count(number: f64) -> String {
 }
 
 /// `4000` to `1 h 7 min`.
-pub(super) fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     let minutes = (seconds / 60.0).round() as u64;
     match minutes {
         0 => format!("{seconds:.0} s"),

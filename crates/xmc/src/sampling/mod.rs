@@ -17,7 +17,7 @@ mod features;
 mod keys;
 mod medoid;
 mod minhash;
-mod order;
+pub(crate) mod order;
 mod race;
 mod simhash;
 #[cfg(test)]

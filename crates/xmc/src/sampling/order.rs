@@ -12,18 +12,18 @@ use rayon::prelude::*;
 use crate::random::{Draws, Purpose};
 
 /// Labels in the order of taking.
-pub(super) struct Order {
+pub(crate) struct Order {
     /// Labels.
-    pub(super) labels: Vec<u32>,
+    pub(crate) labels: Vec<u32>,
     /// Labels of each round: the buckets with more than so many labels.
-    pub(super) rounds: Vec<usize>,
+    pub(crate) rounds: Vec<usize>,
     /// Number of buckets that hold anything.
-    pub(super) buckets: usize,
+    pub(crate) buckets: usize,
 }
 
 impl Order {
     /// Fills buckets: label `labels[i]` lies in `bucket_of[i]`, and earlier ones of a bucket come first.
-    pub(super) fn fill(labels: &[u32], bucket_of: &[u32], seed: u64, epoch: u64) -> Order {
+    pub(crate) fn fill(labels: &[u32], bucket_of: &[u32], seed: u64, epoch: u64) -> Order {
         let mut sizes: HashMap<u32, u32> = HashMap::new();
         let mut rounds: Vec<usize> = Vec::new();
         let key = Draws::new(seed, Purpose::Buckets, epoch).next();
@@ -45,7 +45,7 @@ impl Order {
     }
 
     /// c and r of the first `count` labels.
-    pub(super) fn quota(&self, count: usize) -> (usize, usize) {
+    pub(crate) fn quota(&self, count: usize) -> (usize, usize) {
         let mut rest = count;
         for (c, &round) in self.rounds.iter().enumerate() {
             if rest < round {
@@ -57,7 +57,7 @@ impl Order {
     }
 
     /// Labels of the first `rounds` rounds.
-    pub(super) fn in_rounds(&self, rounds: usize) -> usize {
+    pub(crate) fn in_rounds(&self, rounds: usize) -> usize {
         self.rounds.iter().take(rounds).sum()
     }
 }

@@ -34,6 +34,14 @@ pub(crate) enum Purpose {
     Buckets,
     /// Positives of a row that are kept.
     Positives,
+    /// First centroids of the cells of an index.
+    Cells,
+    /// Pairs that a simulated bias leaves.
+    Exposure,
+    /// Pairs that are hidden to be found again.
+    Hidden,
+    /// Queries whose answers are compared with exact ones.
+    Checked,
 }
 
 /// A sequence of draws.

@@ -245,7 +245,7 @@ fn read_back(identity: &Identity) -> Result<Identity> {
     serde_json::from_slice(&serde_json::to_vec(identity).map_err(mismatch)?).map_err(mismatch)
 }
 
-fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let json = serde_json::to_vec_pretty(value).map_err(|e| Error::Mismatch(e.to_string()))?;
     Ok(write_atomically(path, |file| file.write_all(&json).map_err(xmc_data::Error::io(path)))?)
 }

@@ -13,7 +13,18 @@
 //! Source: Prakash et al., On the Necessity of World Knowledge for Mitigating Missing Labels in Extreme Classification,
 //! KDD 2025.
 
+pub mod agreement;
+mod blocks;
+pub mod embed;
 pub mod finetune;
+pub mod hashed_words;
+pub mod invariants;
+pub mod map;
+pub mod mapping;
+pub mod recovery;
+pub mod simulate;
+pub mod statistics;
+pub mod validate;
 
 use serde::{Deserialize, Serialize};
 use xmc_data::Strings;

@@ -2,7 +2,8 @@
 //!
 //! * [`embeddings`]: the label matrix `[l, d]` as f32, bf16 or int8, in memory or mapped from a [`file`];
 //! * [`search()`]: blocked top k with filters; [`bound`] is why a fast first pass loses nothing;
-//! * `tiles` is that first pass for many queries, `scan` for few.
+//! * `tiles` is that first pass for many queries, `scan` for few;
+//! * [`cells`] looks only near a query: approximate, for more pairs than can all be compared.
 //!
 //! The score of a label is one fixed thing, whatever path found it: the f32 sum over 32 lanes of `kernels::dot` of the
 //! query with the stored row, multiplication and addition rounded one by one. It has the same bits on every processor,
@@ -25,6 +26,7 @@
 //! ```
 
 pub mod bound;
+pub mod cells;
 mod chosen;
 pub mod embeddings;
 pub mod file;
@@ -39,6 +41,7 @@ mod tiles;
 use xmc_data::TopK;
 use xmc_nn::{Precision, Tensor};
 
+pub use cells::Cells;
 pub(crate) use chosen::Query;
 pub use embeddings::LabelEmbeddings;
 pub use file::Writer;

@@ -24,6 +24,7 @@ pub mod mapping;
 pub mod recovery;
 pub mod simulate;
 pub mod statistics;
+pub mod teach;
 pub mod validate;
 
 use serde::{Deserialize, Serialize};

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use xmc::{OpenOptions, PredictOptions};
 use xmc_nn::Device;
 
+use crate::verbs::augment::args::Augment;
 use crate::verbs::sample::Sample;
 
 /// Extreme multi-label text classification: the few right labels of a text out of thousands to millions.
@@ -38,6 +39,7 @@ pub(crate) enum Verb {
     Similar(Similar),
     AddLabels(AddLabels),
     Ensemble(Ensemble),
+    Augment(Augment),
 }
 
 /// Methods that can be trained.
@@ -279,6 +281,10 @@ pub(crate) struct Evaluate {
     /// Leave out a label whose name is the text itself: where texts and labels are the same things.
     #[arg(long, conflicts_with = "sweep")]
     pub(crate) drop_self: bool,
+    /// Labels of the same rows as a click log would hold them, a matrix of scipy [n, L], as `xmc augment simulate-bias`
+    /// writes it: both are measured side by side; --fail-under looks at the unbiased side.
+    #[arg(long, value_name = "FILE.npz", conflicts_with = "sweep")]
+    pub(crate) biased: Option<PathBuf>,
     /// Print one JSON object instead of tables.
     #[arg(long)]
     pub(crate) json: bool,

@@ -65,6 +65,7 @@ fn run(args: Args) -> Result<Outcome> {
         Verb::Similar(verb) => verbs::similar::run(&verb),
         Verb::AddLabels(verb) => verbs::add_labels::run(&verb, args.quiet),
         Verb::Ensemble(verb) => verbs::ensemble::run(&verb, args.quiet),
+        Verb::Augment(verb) => verbs::augment::run(&verb, args.quiet),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `xmc evaluate MODEL --data DATA`: how good is a model on labelled rows?
 
+mod biased;
 mod sweep;
 
 use std::fmt::Write as _;
@@ -37,6 +38,13 @@ pub(crate) fn run(verb: &Evaluate) -> Result<Outcome> {
         search: verb.search.options(0),
         drop_self: verb.drop_self,
     };
+    if let Some(path) = &verb.biased {
+        let sides = biased::Sides::measure(&model, &data, part, path, &options)?;
+        let outcome = compare(&sides.unbiased, &verb.fail_under)?;
+        let text = if verb.json { sides.json()? } else { sides.show() };
+        io::stdout().write_all(text.as_bytes())?;
+        return Ok(outcome);
+    }
     let report = evaluate(&model, &data, part, &options)?;
     let outcome = compare(&report, &verb.fail_under)?;
     let text = if verb.json { serde_json::to_string_pretty(&report)? + "\n" } else { show(&report) };

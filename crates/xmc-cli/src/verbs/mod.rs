@@ -1,6 +1,7 @@
 //! One file per verb.
 
 pub(crate) mod add_labels;
+pub(crate) mod augment;
 pub(crate) mod embed;
 pub(crate) mod ensemble;
 pub(crate) mod evaluate;

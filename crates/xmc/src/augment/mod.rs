@@ -15,10 +15,13 @@
 
 pub mod agreement;
 mod blocks;
+pub mod config;
 pub mod embed;
 pub mod finetune;
 pub mod hashed_words;
 pub mod invariants;
+pub mod items;
+mod keys;
 pub mod map;
 pub mod mapping;
 pub mod recovery;

@@ -11,15 +11,21 @@ const WIDTH: usize = 100;
 
 /// A TOML file that says what `C::default()` says, commented.
 pub fn help<C: Settings>() -> String {
-    let defaults = Table::try_from(C::default()).unwrap_or_default();
     let mut text = format!("# Every setting of {} with its default.\n", C::METHOD);
     comment(
         &mut text,
         "Save what you change as FILE.toml and train with --config FILE.toml, or give single values with \
          --set key=value. A line that begins with `# name =` shows a setting that is unset by default.",
     );
+    text + &file(&C::default())
+}
+
+/// A TOML file that says what `config` says, commented.
+pub fn file<C: Settings>(config: &C) -> String {
+    let values = Table::try_from(config).unwrap_or_default();
+    let mut text = String::new();
     for group in C::GROUPS {
-        let list = matches!(defaults.get(group.name), Some(Value::Array(_)));
+        let list = matches!(values.get(group.name), Some(Value::Array(_)));
         text.push('\n');
         comment(&mut text, group.meaning);
         match (group.name, list) {
@@ -28,7 +34,7 @@ pub fn help<C: Settings>() -> String {
             (name, false) => writeln!(text, "[{name}]").unwrap_or(()),
         }
         for key in group.keys {
-            write_key(&mut text, key, default_of(&defaults, group, key));
+            write_key(&mut text, key, default_of(&values, group, key));
         }
     }
     text

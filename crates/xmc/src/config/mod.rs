@@ -15,7 +15,7 @@ use std::ops::Deref;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use help::help;
+pub use help::{file, help};
 pub use keys::{Group, Key};
 pub use load::{Preset, load, load_over, load_preset, look};
 

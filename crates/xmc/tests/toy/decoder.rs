@@ -7,14 +7,15 @@ use serde_json::json;
 use xmc::nn::Layout;
 use xmc::nn::hf::weights::write_safetensors;
 
-use crate::toy::{words, write_tokenizer};
+use crate::toy::encoder::write_tokenizer;
+use crate::toy::words;
 
 /// A decoder with two layers that has learned nothing, as a folder, with the same tokenizer.
 pub(crate) fn decoder(dir: &Path) -> PathBuf {
     const H: usize = 32;
     let decoder = dir.join("decoder");
     fs::create_dir_all(&decoder).unwrap();
-    write_tokenizer(&decoder);
+    write_tokenizer(&decoder, &words());
     let config = json!({
         "model_type": "llama", "hidden_size": H, "intermediate_size": 64, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64, "rms_norm_eps": 1e-5,

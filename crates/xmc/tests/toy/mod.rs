@@ -1,15 +1,13 @@
 //! Data and an encoder for tests of methods that begin with one. Words that mean other words: a text has two words for each of its labels, and none of them is in a label's name.
 
-use std::fs;
+pub(crate) mod encoder;
+
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use serde_json::{Map, json};
 use xmc::data::dataset::{Dataset, Part};
 use xmc::data::{CsrBuilder, LabelSet, Strings};
 use xmc::events::Events;
-use xmc::nn::transformer::Config;
-use xmc::nn::{Device, Pooling, Precision, Tower, TowerConfig};
 
 pub(crate) const LABELS: usize = 24;
 pub(crate) const ROWS: usize = 160;
@@ -53,40 +51,9 @@ pub(crate) fn words() -> Vec<String> {
     words
 }
 
-/// A tokenizer with one token for every word.
-pub(crate) fn write_tokenizer(dir: &Path) {
-    let vocab: Map<_, _> =
-        words().iter().zip(0..).map(|(word, id): (_, u32)| (word.clone(), id.into())).collect();
-    let special = |id: u32, content: &str| {
-        json!({ "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
-                "normalized": false, "special": true })
-    };
-    let around = |content: &str, id: u32| json!({ "id": content, "ids": [id], "tokens": [content] });
-    let tokenizer = json!({
-        "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "decoder": null,
-        "added_tokens": [special(0, "[PAD]"), special(1, "[UNK]"), special(2, "[CLS]"), special(3, "[SEP]")],
-        "pre_tokenizer": { "type": "WhitespaceSplit" },
-        "post_processor": {
-            "type": "TemplateProcessing",
-            "single": [{ "SpecialToken": { "id": "[CLS]", "type_id": 0 } }, { "Sequence": { "id": "A", "type_id": 0 } },
-                       { "SpecialToken": { "id": "[SEP]", "type_id": 0 } }],
-            "pair": [{ "Sequence": { "id": "A", "type_id": 0 } }, { "Sequence": { "id": "B", "type_id": 1 } }],
-            "special_tokens": { "[CLS]": around("[CLS]", 2), "[SEP]": around("[SEP]", 3) }
-        },
-        "model": { "type": "WordLevel", "vocab": vocab, "unk_token": "[UNK]" },
-    });
-    fs::write(dir.join("tokenizer.json"), tokenizer.to_string()).unwrap();
-}
-
 /// An encoder with one layer and one token for every word.
 pub(crate) fn encoder(dir: &Path) -> PathBuf {
-    let encoder = dir.join("encoder");
-    fs::create_dir_all(&encoder).unwrap();
-    write_tokenizer(&encoder);
-    let transformer = Config { positions: 16, ..Config::bert(words().len(), 32, 1, 2, 64) };
-    let shape = TowerConfig { pooling: Pooling::Mean, projection: None, normalize: true };
-    Tower::random(transformer, shape, 5, Device::Cpu, Precision::F32).unwrap().save(&encoder).unwrap();
-    encoder
+    encoder::of_words(dir, &words())
 }
 
 /// Hears what training says.

@@ -42,6 +42,8 @@ pub(crate) enum Purpose {
     Hidden,
     /// Queries whose answers are compared with exact ones.
     Checked,
+    /// Waits before a request is tried again.
+    Retry,
 }
 
 /// A sequence of draws.

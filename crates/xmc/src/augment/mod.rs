@@ -19,6 +19,7 @@ pub mod config;
 pub mod embed;
 pub mod finetune;
 pub mod hashed_words;
+pub mod http;
 pub mod invariants;
 pub mod items;
 mod keys;

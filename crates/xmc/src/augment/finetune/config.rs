@@ -1,11 +1,11 @@
-//! Settings of `finetune`: the table of that name in a run's file.
+//! Settings of `finetune`.
 
 use serde::{Deserialize, Serialize};
 use xmc_data::{Error, Result};
 use xmc_nn::decoder::LoraConfig;
 use xmc_nn::tune::Export;
 
-use crate::config::{Group, Key};
+use crate::config::{Group, Key, Settings};
 use crate::encoder::PrecisionChoice;
 use crate::methods::quest::Bits;
 
@@ -84,9 +84,11 @@ const MOST_TOKENS: usize = 1 << 20;
 const MOST_RANK: usize = 4096;
 const MOST_EPOCHS: usize = 1_000_000;
 
-impl FinetuneConfig {
-    /// Whether every value is in its range; an error names the key within its table.
-    pub fn check(&self) -> Result<()> {
+impl Settings for FinetuneConfig {
+    const METHOD: &'static str = "finetune";
+    const GROUPS: &'static [Group] = &[FINETUNE];
+
+    fn check_values(&self) -> Result<()> {
         for (key, value, most) in [
             ("rank", self.rank, MOST_RANK),
             ("batch_size", self.batch_size, MOST_TOKENS),
@@ -119,7 +121,9 @@ impl FinetuneConfig {
         }
         Ok(())
     }
+}
 
+impl FinetuneConfig {
     pub(super) fn lora(&self) -> LoraConfig {
         LoraConfig { rank: self.rank, alpha: self.alpha, dropout: self.dropout }
     }
@@ -131,9 +135,8 @@ const fn key(name: &'static str, meaning: &'static str, allowed: &'static str) -
 
 const SHARE: &str = "a number from 0 to below 1";
 
-/// The table `finetune`.
-pub const FINETUNE: Group = Group {
-    name: "finetune",
+const FINETUNE: Group = Group {
+    name: "",
     meaning: "How the decoder learns from a teacher's answers: an adapter of low rank beside its frozen weights, added to them at the end.",
     keys: &[
         key(

@@ -21,9 +21,10 @@ use xmc_nn::checkpoint;
 use xmc_nn::decoder::{Decoder, Source};
 use xmc_nn::tune::Tuned;
 
-pub use config::{FINETUNE, FinetuneConfig};
+pub use config::FinetuneConfig;
 pub use training::Outcome;
 
+use crate::config::{Checked, Settings};
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::fingerprint::Fingerprint;
@@ -73,7 +74,6 @@ pub struct FinetuneReport {
 
 /// Tunes a decoder on examples and writes it with its adapter merged.
 pub fn finetune(task: &Finetune<'_>, config: &FinetuneConfig, events: &dyn Events) -> Result<FinetuneReport> {
-    config.check().map_err(in_table)?;
     refuse_foreign(task.out)?;
     let source = Source::open(task.decoder)?;
     let examples = Examples::read(task.examples, &source, config.max_len)?;
@@ -99,7 +99,7 @@ pub fn finetune(task: &Finetune<'_>, config: &FinetuneConfig, events: &dyn Event
     take(&run.stage_dir("tune").join(CURVES), &whole.join(CURVES))?;
     let report = FinetuneReport {
         base,
-        settings: config.clone(),
+        settings: (**config).clone(),
         examples: examples.len(),
         cut: examples.cut,
         skipped: examples.skipped,
@@ -147,15 +147,6 @@ fn refuse_foreign(out: &Path) -> Result<()> {
     ))
 }
 
-fn in_table(problem: xmc_data::Error) -> Error {
-    match problem {
-        xmc_data::Error::Config { key, value, expected } => {
-            xmc_data::Error::Config { key: format!("finetune.{key}"), value, expected }.into()
-        }
-        other => other.into(),
-    }
-}
-
 /// What must not change between the two halves of an interrupted run.
 fn identity(task: &Finetune<'_>, config: &FinetuneConfig, base: &str) -> Result<Identity> {
     let mut print = Fingerprint::new();
@@ -167,7 +158,7 @@ fn identity(task: &Finetune<'_>, config: &FinetuneConfig, base: &str) -> Result<
     }
     Ok(Identity {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        method: "finetune".to_owned(),
+        method: FinetuneConfig::METHOD.to_owned(),
         config,
         seed: task.seed,
         data: print.finish(),

@@ -201,8 +201,8 @@ impl<'a> Training<'a> {
         let norm = global_norm(&self.grads);
         if !(loss.sum.is_finite() && norm.is_finite()) {
             return Err(Error::Mismatch(format!(
-                "step {step}: the loss is {} and the gradient has norm {norm}; set a lower finetune.lr (now {}) or \
-                 finetune.precision = \"f32\"",
+                "step {step}: the loss is {} and the gradient has norm {norm}; set a lower lr (now {}) or \
+                 precision = \"f32\"",
                 loss.mean(),
                 config.lr
             )));
@@ -295,7 +295,7 @@ impl<'a> Training<'a> {
             outcome.loss_after = Some(f64::from_bits(bits));
             if step == 0 {
                 self.task.events.message(
-                    "no step was as good as the decoder as it was, so that one is kept; another finetune.lr, more \
+                    "no step was as good as the decoder as it was, so that one is kept; another lr, more \
                      epochs or more examples may help",
                 );
             }

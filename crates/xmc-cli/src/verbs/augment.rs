@@ -1,6 +1,7 @@
 //! `xmc augment …`: fill in labels that are missing in a training matrix.
 
 pub(crate) mod args;
+pub(crate) mod finetune;
 mod show;
 mod simulate;
 
@@ -17,6 +18,7 @@ use show::show;
 pub(crate) fn run(verb: &Augment, quiet: bool) -> Result<Outcome> {
     let terminal = Terminal::new(quiet);
     match &verb.stage {
+        Stage::Finetune(verb) => finetune::run(verb, &terminal),
         Stage::SimulateBias(verb) => simulate::run(verb, &terminal),
     }
 }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use super::finetune::Finetune;
+
 /// Fill in labels that are missing in a training matrix (SKIM)
 ///
 /// A generator reads what is known of an item (its page, its article) and writes texts as users would; each is replaced by
@@ -16,6 +18,7 @@ pub(crate) struct Augment {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Stage {
+    Finetune(Finetune),
     SimulateBias(SimulateBias),
 }
 

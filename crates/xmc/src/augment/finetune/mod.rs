@@ -73,7 +73,11 @@ pub struct FinetuneReport {
 }
 
 /// Tunes a decoder on examples and writes it with its adapter merged.
-pub fn finetune(task: &Finetune<'_>, config: &FinetuneConfig, events: &dyn Events) -> Result<FinetuneReport> {
+pub fn finetune(
+    task: &Finetune<'_>,
+    config: &Checked<FinetuneConfig>,
+    events: &dyn Events,
+) -> Result<FinetuneReport> {
     refuse_foreign(task.out)?;
     let source = Source::open(task.decoder)?;
     let examples = Examples::read(task.examples, &source, config.max_len)?;

@@ -17,6 +17,7 @@ pub mod agreement;
 mod blocks;
 pub mod config;
 pub mod embed;
+pub mod files;
 pub mod finetune;
 pub mod hashed_words;
 pub mod http;

@@ -3,12 +3,14 @@
 //! Any real type (f4, f8, integers, bool) in either byte order, C or Fortran order, becomes f32 rows. Elements are
 //! converted while they are read, so nothing is held twice, and no more is reserved than the file can contain.
 
+mod arrays;
 mod header;
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
+pub use arrays::{Array, Element};
 pub(crate) use header::Header;
 
 use super::atomic::write_atomically;

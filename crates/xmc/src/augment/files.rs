@@ -10,6 +10,7 @@
 //! ngbr_scores_mat.npy    f4 [texts, k]: cosines
 //! trn_X_Y_skim.npz       the augmented matrix, as scipy saves it
 //! provenance.jsonl       where each new pair comes from
+//! build.json             what was added, in numbers
 //! ```
 
 use std::path::Path;
@@ -37,6 +38,8 @@ pub const COSINES: &str = "ngbr_scores_mat.npy";
 pub const AUGMENTED: &str = "trn_X_Y_skim.npz";
 /// Where its new pairs come from.
 pub const PROVENANCE: &str = "provenance.jsonl";
+/// What was added, in numbers.
+pub const BUILT: &str = "build.json";
 
 /// A line of [`SYNTHETIC`].
 #[derive(Serialize, Deserialize)]

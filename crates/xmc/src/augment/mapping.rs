@@ -7,6 +7,19 @@ use xmc_data::Csr;
 use super::{Direction, Neighbours};
 use crate::error::{Error, Result};
 
+/// A target that a synthetic text of a source lies near.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Candidate {
+    /// Which target.
+    pub target: u32,
+    /// Which synthetic text.
+    pub text: u32,
+    /// Place of the target among the neighbours of the text, from 1.
+    pub rank: u32,
+    /// Cosine of the two.
+    pub cosine: f32,
+}
+
 /// Neighbours of synthetic texts, and whose texts they are.
 #[derive(Clone, Copy, Debug)]
 pub struct Mapping<'a> {
@@ -72,25 +85,58 @@ impl<'a> Mapping<'a> {
         )))
     }
 
+    /// Which side sources are on.
+    pub fn direction(&self) -> Direction {
+        self.direction
+    }
+
+    /// Neighbours that each text has.
+    pub fn width(&self) -> usize {
+        self.neighbours.k
+    }
+
+    /// Whether source `i` has no synthetic text.
+    pub fn is_empty(&self, i: usize) -> bool {
+        self.starts[i] == self.starts[i + 1]
+    }
+
+    /// Place in the matrix of a source and a target: row, label.
+    pub fn place(&self, source: u32, target: u32) -> (u32, u32) {
+        match self.direction {
+            Direction::Label => (target, source),
+            Direction::Instance => (source, target),
+        }
+    }
+
+    /// The first `k` neighbours of each text of source `i`, text by text, the nearest first.
+    pub fn candidates(&self, i: usize, k: usize) -> impl Iterator<Item = Candidate> + use<'a> {
+        let neighbours = self.neighbours;
+        let width = neighbours.k;
+        (self.starts[i] as usize..self.starts[i + 1] as usize).flat_map(move |text| {
+            let range = text * width..text * width + k.min(width);
+            let pairs = neighbours.ids[range.clone()].iter().zip(&neighbours.cosines[range]);
+            pairs.zip(1..).filter(|&((&id, _), _)| id >= 0).map(move |((&id, &cosine), rank)| Candidate {
+                target: id.cast_unsigned(),
+                text: text as u32,
+                rank,
+                cosine,
+            })
+        })
+    }
+
     /// Targets of source `i` among the first `k` neighbours of each of its texts, from sigma `tau` on; rising, each with its
     /// largest sigma.
     pub fn near(&self, i: usize, k: usize, tau: f32, into: &mut Vec<(u32, f32)>) {
         into.clear();
-        let width = self.neighbours.k;
-        for text in self.starts[i] as usize..self.starts[i + 1] as usize {
-            let range = text * width..text * width + k.min(width);
-            let pairs = self.neighbours.ids[range.clone()].iter().zip(&self.neighbours.cosines[range]);
-            let pairs = pairs.filter(|&(&id, _)| id >= 0);
-            let pairs = pairs.map(|(&id, &cosine)| (id.cast_unsigned(), sigma(cosine)));
-            into.extend(pairs.filter(|&(_, sigma)| sigma >= tau));
-        }
+        let sigmas = self.candidates(i, k).map(|found| (found.target, sigma(found.cosine)));
+        into.extend(sigmas.filter(|&(_, sigma)| sigma >= tau));
         into.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)));
         into.dedup_by_key(|pair| pair.0);
     }
 }
 
 /// From a cosine to 0 to 1.
-fn sigma(cosine: f32) -> f32 {
+pub fn sigma(cosine: f32) -> f32 {
     f32::midpoint(cosine, 1.0)
 }
 

@@ -15,7 +15,11 @@
 
 pub mod agreement;
 mod blocks;
+pub mod build;
+pub mod calibrate;
+pub mod caps;
 pub mod config;
+mod dataset;
 pub mod embed;
 pub mod files;
 pub mod finetune;
@@ -24,12 +28,19 @@ pub mod http;
 pub mod invariants;
 pub mod items;
 mod keys;
+pub mod leaks;
 pub mod map;
 pub mod mapping;
+mod mutual;
+pub mod provenance;
 pub mod recovery;
 pub mod simulate;
 pub mod statistics;
+pub mod sweep;
 pub mod teach;
+#[cfg(test)]
+mod tests;
+pub mod theory;
 pub mod validate;
 
 use serde::{Deserialize, Serialize};

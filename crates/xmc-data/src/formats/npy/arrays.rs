@@ -212,7 +212,7 @@ mod tests {
         fn arrays_come_back(rows in 0usize..5, cols in 1usize..4, most in 0usize..5, seed in any::<i32>()) {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("a.npy");
-            let ids: Vec<i32> = (0..rows * cols).map(|i| seed.wrapping_mul(i as i32 + 1)).collect();
+            let ids: Vec<i32> = (1..).take(rows * cols).map(|i| seed.wrapping_mul(i)).collect();
             let wide: Vec<i64> = ids.iter().map(|&id| i64::from(id) << 31).collect();
             let reals: Vec<f32> = ids.iter().map(|&id| id as f32 / 7.0).collect();
             let a = Array::new(&[rows, cols], ids.clone()).unwrap();

@@ -1,0 +1,56 @@
+//! How does an augmented matrix get to where it is trained on?
+//!
+//! As files of a run, which the other stages and the release read, and as a dataset folder like the one it was made from: texts,
+//! features, labels and test part are the same, the training labels have the new pairs with their values. Any method
+//! trains on that; what it makes of values below 1 is a setting of the method.
+
+use std::fs;
+use std::path::Path;
+
+use xmc_data::dataset::{Dataset, Part};
+use xmc_data::formats::atomic::{FolderAside, write_atomically};
+use xmc_data::formats::npz;
+use xmc_data::{Csr, Strings};
+
+use super::build::{BuildReport, Built};
+use super::files::{AUGMENTED, BUILT, PROVENANCE};
+use super::provenance;
+use crate::error::{Error, Result};
+
+impl Built {
+    /// Writes matrix, provenance and report to the folder of a run.
+    pub fn write(&self, run: &Path, texts: &Strings) -> Result<()> {
+        provenance::write(&run.join(PROVENANCE), &self.pairs, texts)?;
+        write_report(&run.join(BUILT), &self.report)?;
+        Ok(npz::write(&run.join(AUGMENTED), &self.y)?)
+    }
+
+    /// Writes `data`, from whose training labels this was built, with the augmented ones, and the report beside them. The
+    /// folder appears complete or not at all; one that exists must be empty.
+    pub fn save_dataset(&self, data: &Dataset, dir: &Path) -> Result<()> {
+        save_dataset(data, &self.y, &self.report, dir)
+    }
+}
+
+fn save_dataset(data: &Dataset, y: &Csr, report: &BuildReport, dir: &Path) -> Result<()> {
+    let old = &data.train.y;
+    if (y.rows(), y.cols()) != (old.rows(), old.cols()) {
+        let [a, b] = [y, old].map(|m| format!("[{}, {}]", m.rows(), m.cols()));
+        return Err(Error::file(&data.path, format!("training labels {b}, but the augmented ones are {a}")));
+    }
+    if fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(Error::file(dir, "exists and is not empty: remove it or choose another folder"));
+    }
+    let hidden = FolderAside::new(dir)?;
+    let data = Dataset { train: Part { y: y.clone(), ..data.train.clone() }, ..data.clone() };
+    data.save(hidden.path())?;
+    write_report(&hidden.path().join(BUILT), report)?;
+    fs::rename(hidden.path(), dir).map_err(Error::io(dir))
+}
+
+fn write_report(path: &Path, report: &BuildReport) -> Result<()> {
+    let write = |file: &mut _| {
+        serde_json::to_writer_pretty(file, report).map_err(|e| xmc_data::Error::file(path, e.to_string()))
+    };
+    Ok(write_atomically(path, write)?)
+}

@@ -7,24 +7,130 @@ mod simulate;
 
 use std::io::{self, Write};
 
-use anyhow::Result;
-use serde_json::Value;
+use anyhow::{Result, bail};
+use serde::Serialize;
+use serde_json::{Value, json};
+use xmc::augment::config::AugmentConfig;
+use xmc::augment::pipeline::{Evidence, Pipeline};
+use xmc::config;
 
 use crate::Outcome;
-use crate::progress::Terminal;
-use args::{Augment, Stage};
+use crate::progress::{Terminal, complain};
+use args::{Augment, Build, Explain, Gate, Init, OfRun, RunAll, Side, Stage, Sweep, Validate};
 use show::show;
 
 pub(crate) fn run(verb: &Augment, quiet: bool) -> Result<Outcome> {
     let terminal = Terminal::new(quiet);
     match &verb.stage {
+        Stage::Init(verb) => init(verb, &terminal),
+        Stage::Run(verb) => all(verb, &terminal),
+        Stage::Generate(of) => stage(of, &terminal, Pipeline::generate),
+        Stage::Parse(of) => stage(of, &terminal, Pipeline::parse),
+        Stage::Embed(of) => stage(of, &terminal, Pipeline::embed),
+        Stage::Map(of) => stage(of, &terminal, Pipeline::map),
+        Stage::Build(verb) => build(verb, &terminal),
+        Stage::Validate(verb) => validate(verb, &terminal),
+        Stage::Sweep(verb) => sweep(verb, &terminal),
+        Stage::Explain(verb) => explain(verb, &terminal),
         Stage::Finetune(verb) => finetune::run(verb, &terminal),
         Stage::SimulateBias(verb) => simulate::run(verb, &terminal),
     }
+}
+
+/// Does one stage of a run and prints its report.
+fn stage<'e, R: Serialize>(
+    of: &OfRun,
+    terminal: &'e Terminal,
+    work: impl FnOnce(&Pipeline<'e>) -> xmc::Result<R>,
+) -> Result<Outcome> {
+    let report = serde_json::to_value(work(&open(of, terminal)?)?)?;
+    terminal.stage_over();
+    print(&report, of.json)
+}
+
+fn open<'e>(of: &OfRun, terminal: &'e Terminal) -> Result<Pipeline<'e>> {
+    Ok(Pipeline::open(&of.run, &of.set, terminal)?)
 }
 
 fn print(report: &Value, json: bool) -> Result<Outcome> {
     let text = if json { serde_json::to_string_pretty(report)? + "\n" } else { show(report) };
     io::stdout().write_all(text.as_bytes())?;
     Ok(Outcome::Done)
+}
+
+fn init(verb: &Init, terminal: &Terminal) -> Result<Outcome> {
+    // Strings of JSON are strings of TOML.
+    let path = |path: &std::path::Path| -> Result<String> {
+        Ok(serde_json::to_string(&std::path::absolute(path)?)?)
+    };
+    let direction = match verb.direction {
+        Side::Label => "label",
+        Side::Instance => "instance",
+    };
+    let mut sets = vec![format!("direction={direction}"), format!("data={}", path(&verb.data)?)];
+    if let Some(meta) = &verb.meta {
+        sets.push(format!("meta={}", path(meta)?));
+    }
+    sets.extend(verb.set.iter().cloned());
+    let config = config::load::<AugmentConfig>(verb.config.as_deref(), &sets)?;
+    let pipeline = Pipeline::init(&verb.out, config, terminal)?;
+    terminal.say(&format!(
+        "{}: settings are in run.toml; `xmc augment run --run {0}` does all stages\n",
+        verb.out.display()
+    ));
+    print(&json!({ "sources": pipeline.items()?.len() }), verb.json)
+}
+
+fn build(verb: &Build, terminal: &Terminal) -> Result<Outcome> {
+    stage(&verb.of, terminal, |pipeline| pipeline.build(verb.out.as_deref()))
+}
+
+fn validate(verb: &Validate, terminal: &Terminal) -> Result<Outcome> {
+    let pipeline = open(&verb.of, terminal)?;
+    let (report, outcome) = judge(&pipeline, &verb.gate)?;
+    terminal.stage_over();
+    print(&report, verb.of.json)?;
+    Ok(outcome)
+}
+
+/// The report of a validation, and whether it passes.
+fn judge(pipeline: &Pipeline<'_>, gate: &Gate) -> Result<(Value, Outcome)> {
+    let evidence = Evidence { hidden: gate.hidden.as_deref(), other: gate.other.as_deref() };
+    let report = pipeline.validate(&evidence)?;
+    let mut outcome = Outcome::Done;
+    if report.invariants.violations > 0 {
+        bail!("the augmented matrix is not sound: {}", serde_json::to_string(&report.invariants)?);
+    }
+    for (name, least) in &gate.fail_under {
+        let value = report.value(name)?;
+        if value < *least {
+            complain(&format!("{name} is {value:.4}, below {least}"));
+            outcome = Outcome::Below;
+        }
+    }
+    Ok((serde_json::to_value(&report)?, outcome))
+}
+
+fn all(verb: &RunAll, terminal: &Terminal) -> Result<Outcome> {
+    let pipeline = open(&verb.of, terminal)?;
+    let generated = serde_json::to_value(pipeline.generate()?)?;
+    let parsed = serde_json::to_value(pipeline.parse()?)?;
+    let embedded = serde_json::to_value(pipeline.embed()?)?;
+    let mapped = serde_json::to_value(pipeline.map()?)?;
+    let built = serde_json::to_value(pipeline.build(verb.out.as_deref())?)?;
+    let (report, outcome) = judge(&pipeline, &verb.gate)?;
+    terminal.stage_over();
+    let whole = json!({
+        "generate": generated, "parse": parsed, "embed": embedded, "map": mapped, "build": built, "validate": report,
+    });
+    print(&whole, verb.of.json)?;
+    Ok(outcome)
+}
+
+fn sweep(verb: &Sweep, terminal: &Terminal) -> Result<Outcome> {
+    stage(&verb.of, terminal, |pipeline| pipeline.sweep(&verb.tau, &verb.k, verb.hidden.as_deref()))
+}
+
+fn explain(verb: &Explain, terminal: &Terminal) -> Result<Outcome> {
+    stage(&verb.of, terminal, |pipeline| pipeline.explain(verb.row, verb.col))
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use xmc_data::{Error, Result};
 
 use super::Direction;
+use super::build::BuildConfig;
 use super::keys;
 use super::map::Search;
 use crate::config::{Group, Settings};
@@ -17,10 +18,6 @@ pub enum GeneratorKind {
     /// Titles and telling phrases of the metadata; no model.
     #[default]
     Extractive,
-    /// A language model on this machine.
-    Decoder,
-    /// A language model behind HTTP.
-    Http,
     /// Texts that were written before.
     Replay,
 }
@@ -48,73 +45,19 @@ pub struct AugmentConfig {
     /// How neighbours are searched.
     pub map: MappingConfig,
     /// Which neighbours become pairs.
-    pub build: BuildSettings,
+    pub build: BuildConfig,
     /// What is measured.
     pub validate: ValidateSettings,
 }
 
 /// What writes texts, and how.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GeneratorConfig {
     /// What writes them.
     pub kind: GeneratorKind,
-    /// Decoder or folder to replay.
+    /// Folder to replay.
     pub path: Option<PathBuf>,
-    /// Template of prompts.
-    pub template: Option<PathBuf>,
-    /// Tokens of an answer.
-    pub max_new_tokens: usize,
-    /// Divides logits; 0 takes the likeliest token.
-    pub temperature: f32,
-    /// Tokens that are drawn from.
-    pub top_k: usize,
-    /// Their probability together.
-    pub top_p: f32,
-    /// Texts that a decoder continues at a time.
-    pub batch_size: usize,
-    /// Address of an endpoint.
-    pub url: Option<String>,
-    /// Name of the model there.
-    pub model: Option<String>,
-    /// Environment variable that holds the key.
-    pub key_env: Option<String>,
-    /// Requests under way.
-    pub concurrency: usize,
-    /// Requests a minute.
-    pub requests_per_minute: Option<u32>,
-    /// Tokens a minute.
-    pub tokens_per_minute: Option<u64>,
-    /// Tokens in all.
-    pub max_tokens: Option<u64>,
-    /// Cost in all.
-    pub max_cost: Option<f64>,
-    /// Hours in all.
-    pub max_hours: Option<f64>,
-}
-
-impl Default for GeneratorConfig {
-    fn default() -> Self {
-        GeneratorConfig {
-            kind: GeneratorKind::Extractive,
-            path: None,
-            template: None,
-            max_new_tokens: 250,
-            temperature: 0.8,
-            top_k: 200,
-            top_p: 1.0,
-            batch_size: 8,
-            url: None,
-            model: None,
-            key_env: None,
-            concurrency: 8,
-            requests_per_minute: None,
-            tokens_per_minute: None,
-            max_tokens: None,
-            max_cost: None,
-            max_hours: None,
-        }
-    }
 }
 
 /// What is kept of answers.
@@ -123,13 +66,11 @@ impl Default for GeneratorConfig {
 pub struct ParseConfig {
     /// Texts of a source.
     pub max_per_item: usize,
-    /// Whether texts that are known already are dropped.
-    pub drop_known: bool,
 }
 
 impl Default for ParseConfig {
     fn default() -> Self {
-        ParseConfig { max_per_item: 10, drop_known: false }
+        ParseConfig { max_per_item: 10 }
     }
 }
 
@@ -169,28 +110,6 @@ impl Default for MappingConfig {
     }
 }
 
-/// Which neighbours become pairs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct BuildSettings {
-    /// Least sigma = (cosine + 1) / 2.
-    pub tau: f32,
-    /// Neighbours of a text that are used.
-    pub k: usize,
-    /// New pairs of a label at most; 0 for any number.
-    pub max_per_label: usize,
-    /// New pairs of a row at most; 0 for any number.
-    pub max_per_row: usize,
-    /// New pairs in all; 0 for any number.
-    pub budget: usize,
-}
-
-impl Default for BuildSettings {
-    fn default() -> Self {
-        BuildSettings { tau: 0.8, k: 10, max_per_label: 0, max_per_row: 0, budget: 0 }
-    }
-}
-
 /// What is measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -221,7 +140,7 @@ impl Default for AugmentConfig {
             parse: ParseConfig::default(),
             encoder: EncoderConfig::default(),
             map: MappingConfig::default(),
-            build: BuildSettings::default(),
+            build: BuildConfig::default(),
             validate: ValidateSettings::default(),
         }
     }
@@ -232,7 +151,6 @@ impl Settings for AugmentConfig {
     const GROUPS: &'static [Group] = keys::GROUPS;
 
     fn check_values(&self) -> Result<()> {
-        self.generator.check()?;
         self.check_counts()?;
         self.check_numbers()?;
         if self.build.k > self.map.k {
@@ -263,7 +181,12 @@ impl AugmentConfig {
     fn check_numbers(&self) -> Result<()> {
         for (key, value, fits, expected) in [
             ("map.recall", self.map.recall, (0.0..=1.0).contains(&self.map.recall), "a share from 0 to 1"),
-            ("build.tau", f64::from(self.build.tau), self.build.tau.is_finite(), keys::TAU),
+            (
+                "build.tau",
+                f64::from(self.build.tau),
+                self.build.tau.is_finite() && self.build.tau > 0.0,
+                keys::TAU,
+            ),
             (
                 "validate.share",
                 self.validate.share,
@@ -281,32 +204,6 @@ impl AugmentConfig {
 
 /// Larger counts are slips of the keyboard.
 const MOST: usize = 1 << 20;
-
-impl GeneratorConfig {
-    fn check(&self) -> Result<()> {
-        for (key, value) in [
-            ("generator.max_new_tokens", self.max_new_tokens),
-            ("generator.batch_size", self.batch_size),
-            ("generator.concurrency", self.concurrency),
-        ] {
-            if value == 0 || value > MOST {
-                return Err(Error::config(key, value, format!("a whole number from 1 to {MOST}")));
-            }
-        }
-        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
-            return Err(Error::config("generator.temperature", self.temperature, keys::FROM_ZERO));
-        }
-        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            return Err(Error::config("generator.top_p", self.top_p, "a share above 0, up to 1"));
-        }
-        for (key, value) in [("generator.max_cost", self.max_cost), ("generator.max_hours", self.max_hours)] {
-            if let Some(value) = value.filter(|value| !(*value > 0.0 && value.is_finite())) {
-                return Err(Error::config(key, value, "a number above 0"));
-            }
-        }
-        Ok(())
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -333,15 +230,12 @@ mod tests {
         checks::are_refused::<AugmentConfig>(&[
             "direction=row",
             "generator.kind=oracle",
-            "generator.temperature=-1",
-            "generator.top_p=0",
-            "generator.max_new_tokens=0",
-            "generator.max_cost=0",
             "parse.max_per_item=0",
             "encoder.dim=7",
             "map.k=0",
             "map.recall=1.5",
             "build.tau=nan",
+            "build.tau=0",
             "build.k=11",
             "validate.share=1",
         ]);

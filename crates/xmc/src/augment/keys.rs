@@ -12,12 +12,10 @@ const ON_OFF: &str = "true or false";
 const COUNT: &str = "a whole number, 1 or more";
 /// A setting that limits.
 const LIMIT: &str = "a whole number; 0 for no limit";
-/// A setting that measures.
-pub(super) const FROM_ZERO: &str = "a number, 0 or more";
 /// Allowed shares of hidden pairs.
 pub(super) const SHARE: &str = "a number above 0 and below 1";
 /// Allowed thresholds.
-pub(super) const TAU: &str = "a number; above 1 nothing is added";
+pub(super) const TAU: &str = "a number above 0; above 1 nothing is added";
 
 pub(super) const GROUPS: &[Group] = &[RUN, GENERATOR, PARSE, ENCODER, MAP, BUILD, VALIDATE];
 
@@ -51,51 +49,17 @@ const GENERATOR: Group = Group {
     keys: &[
         key(
             "kind",
-            "extractive: titles and telling phrases of the metadata, without a model. decoder: a language model here. http: one behind an address that speaks as OpenAI's does. replay: texts that were written before.",
-            "\"extractive\", \"decoder\", \"http\" or \"replay\"",
+            "extractive: titles and telling phrases of the metadata, without a model. replay: texts that were written before, by any program.",
+            "\"extractive\" or \"replay\"",
         ),
-        key(
-            "path",
-            "decoder: a .gguf file or a folder of Hugging Face. replay: a folder with raw_rewrites.txt and start_indices.npy.",
-            "a path",
-        ),
-        key("template", "Template of prompts in TOML; unset takes the one of the direction.", "a path"),
-        key("max_new_tokens", "Tokens of an answer at most.", COUNT),
-        key("temperature", "Divides logits before a token is drawn; 0 takes the likeliest.", FROM_ZERO),
-        key("top_k", "Tokens that are drawn from, the likeliest; 0 for all.", LIMIT),
-        key(
-            "top_p",
-            "Draw from the likeliest tokens that have this probability together.",
-            "a share above 0, up to 1",
-        ),
-        key("batch_size", "Texts that a decoder continues at a time; results do not depend on it.", COUNT),
-        key(
-            "url",
-            "http: address of the endpoint, such as http://127.0.0.1:8080/v1/chat/completions.",
-            "a text",
-        ),
-        key("model", "http: name of the model there.", "a text"),
-        key("key_env", "http: name of the environment variable that holds the key; never the key.", "a text"),
-        key("concurrency", "http: requests under way at a time.", COUNT),
-        key("requests_per_minute", "http: requests a minute at most.", COUNT),
-        key("tokens_per_minute", "http: tokens a minute at most.", COUNT),
-        key("max_tokens", "http: tokens in all, read and written, after which generation stops.", COUNT),
-        key("max_cost", "http: cost in all after which it stops.", "a number above 0"),
-        key("max_hours", "http: hours after which it stops.", "a number above 0"),
+        key("path", "replay: a folder with raw_rewrites.txt and start_indices.npy.", "a path"),
     ],
 };
 
 const PARSE: Group = Group {
     name: "parse",
     meaning: "Which lines of answers become synthetic texts.",
-    keys: &[
-        key("max_per_item", "Synthetic texts of a source at most.", COUNT),
-        key(
-            "drop_known",
-            "Drop texts that are known of the source already; they do no harm, but cost time.",
-            ON_OFF,
-        ),
-    ],
+    keys: &[key("max_per_item", "Synthetic texts of a source at most.", COUNT)],
 };
 
 const ENCODER: Group = Group {
@@ -136,6 +100,11 @@ const BUILD: Group = Group {
             TAU,
         ),
         key("k", "Neighbours of a text that are used; 0 adds nothing.", "a whole number up to map.k"),
+        key(
+            "mutual",
+            "A text must have one of the so many largest cosines that any text has with the target.",
+            "a whole number; 0 for any",
+        ),
         key("max_per_label", "New pairs of a label at most, the best.", LIMIT),
         key("max_per_row", "New pairs of a row at most, the best.", LIMIT),
         key("budget", "New pairs in all at most, the best.", LIMIT),

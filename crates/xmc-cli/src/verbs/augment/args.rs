@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use super::finetune::Finetune;
 
 /// Fill in labels that are missing in a training matrix (SKIM)
 ///
 /// A generator reads what is known of an item (its page, its article) and writes texts as users would; each is replaced by
-/// its nearest real ones, and these pairs are added with a value below 1.
+/// its nearest real ones, and these pairs are added with a value below 1. Stages keep their results in one folder, and each
+/// can be done alone and again: generate, parse, embed, map, build, validate; `run` does all.
 #[derive(Debug, Parser)]
 pub(crate) struct Augment {
     #[command(subcommand)]
@@ -18,8 +19,147 @@ pub(crate) struct Augment {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Stage {
+    Init(Init),
+    Run(RunAll),
+    /// Write what is found for every source
+    Generate(OfRun),
+    /// Cut answers into synthetic texts
+    Parse(OfRun),
+    /// Turn synthetic texts and targets into embeddings
+    Embed(OfRun),
+    /// Find the nearest targets of every synthetic text
+    Map(OfRun),
+    Build(Build),
+    Validate(Validate),
+    Sweep(Sweep),
+    Explain(Explain),
     Finetune(Finetune),
     SimulateBias(SimulateBias),
+}
+
+/// Which run, and how it answers.
+#[derive(Debug, Parser)]
+pub(crate) struct OfRun {
+    /// Folder of the run.
+    #[arg(long, value_name = "RUN")]
+    pub(crate) run: PathBuf,
+    /// One setting for this call, over run.toml; can be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Print one JSON object instead of tables.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which side the metadata belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Side {
+    /// Pages of labels: texts like rows are written for each label.
+    Label,
+    /// Pages of rows: texts like labels are written for each row.
+    Instance,
+}
+
+/// Begin a run: write its settings and check what it reads
+#[derive(Debug, Parser)]
+pub(crate) struct Init {
+    /// Which side the metadata belong to.
+    #[arg(long, value_enum)]
+    pub(crate) direction: Side,
+    /// Dataset folder.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// What is known of the sources: one object a line with id (name or number), and any of text, title, body, url, known.
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub(crate) meta: Option<PathBuf>,
+    /// Folder of the run.
+    #[arg(long, value_name = "RUN")]
+    pub(crate) out: PathBuf,
+    /// Settings to begin with, in TOML.
+    #[arg(long, value_name = "FILE.toml")]
+    pub(crate) config: Option<PathBuf>,
+    /// One setting, over those of --config; can be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Print one JSON object instead of tables.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Do all stages: generate, parse, embed, map, build, validate
+///
+/// Embeddings and neighbours are kept where nothing they depend on has changed: after a crash the same command goes on.
+#[derive(Debug, Parser)]
+pub(crate) struct RunAll {
+    #[command(flatten)]
+    pub(crate) of: OfRun,
+    /// Write the augmented data set, with which every method trains, to this folder.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) gate: Gate,
+}
+
+/// Add the pairs to the training matrix
+#[derive(Debug, Parser)]
+pub(crate) struct Build {
+    #[command(flatten)]
+    pub(crate) of: OfRun,
+    /// Write the augmented data set, with which every method trains, to this folder.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// When a run fails.
+#[derive(Debug, Parser)]
+pub(crate) struct Gate {
+    /// End with exit code 1 if a number of the report is below this, as in recovery.uniform.recall=0.2; can be repeated.
+    #[arg(long, value_name = "NAME=NUMBER", value_parser = number)]
+    pub(crate) fail_under: Vec<(String, f64)>,
+    /// Pairs that are true and not in the data, as simulate-bias leaves them in hidden.trn.npz: were they found?
+    #[arg(long, value_name = "FILE.npz")]
+    pub(crate) hidden: Option<PathBuf>,
+    /// Another augmented matrix to compare with.
+    #[arg(long, value_name = "FILE.npz")]
+    pub(crate) other: Option<PathBuf>,
+}
+
+/// Say whether the augmentation helped, before anything is trained on it
+#[derive(Debug, Parser)]
+pub(crate) struct Validate {
+    #[command(flatten)]
+    pub(crate) of: OfRun,
+    #[command(flatten)]
+    pub(crate) gate: Gate,
+}
+
+/// Build with several thresholds and numbers of neighbours, and compare; nothing is embedded or searched again
+#[derive(Debug, Parser)]
+pub(crate) struct Sweep {
+    #[command(flatten)]
+    pub(crate) of: OfRun,
+    /// Thresholds of sigma = (cosine + 1) / 2.
+    #[arg(long, value_name = "TAU,TAU,...", value_delimiter = ',', default_value = "0.7,0.75,0.8,0.85,0.9")]
+    pub(crate) tau: Vec<f32>,
+    /// Neighbours of a text; that of the settings if not given.
+    #[arg(long, value_name = "K,K,...", value_delimiter = ',')]
+    pub(crate) k: Vec<usize>,
+    /// Pairs that are true and not in the data: which threshold finds most of them?
+    #[arg(long, value_name = "FILE.npz")]
+    pub(crate) hidden: Option<PathBuf>,
+}
+
+/// Say where a new pair comes from
+#[derive(Debug, Parser)]
+pub(crate) struct Explain {
+    #[command(flatten)]
+    pub(crate) of: OfRun,
+    /// Number of the row.
+    #[arg(long, value_name = "I")]
+    pub(crate) row: u32,
+    /// Number of the label.
+    #[arg(long, value_name = "J")]
+    pub(crate) col: u32,
 }
 
 /// Take labels away as a click log would, to measure what an augmentation brings back
@@ -58,4 +198,12 @@ pub(crate) struct SimulateBias {
     /// Print one JSON object instead of tables.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `recovery.uniform.recall=0.2` to name and number.
+fn number(text: &str) -> Result<(String, f64), String> {
+    let wrong = || format!("`{text}`: expected name=number, as in recovery.uniform.recall=0.2");
+    let (name, value) = text.split_once('=').ok_or_else(wrong)?;
+    let value: f64 = value.trim().parse().map_err(|_| wrong())?;
+    if value.is_nan() { Err(wrong()) } else { Ok((name.trim().to_owned(), value)) }
 }

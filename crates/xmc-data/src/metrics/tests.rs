@@ -84,7 +84,7 @@ fn propensities_equal_the_vectors_of_the_specification() {
 /// The unbiased test of LF-ORCAS-800K: with 88 rows P@1 moves in steps of 1.14 points, and 65.91 are 58 hits.
 #[test]
 fn fifty_eight_hits_of_eighty_eight_rows_are_the_published_precision() {
-    let y = truth(&[vec![0, 2]].repeat(88), 4);
+    let y = truth(&vec![vec![0, 2]; 88], 4);
     let predicted: Vec<Vec<u32>> =
         (0..88).map(|i| if i < 58 { vec![0, 1, 2] } else { vec![1, 3, 2] }).collect();
     let report = evaluate(&ranked(&predicted), &y, &[88, 0, 88, 0], 88, &[], &quick(&[1, 3])).unwrap();

@@ -10,7 +10,7 @@
 //! 16  records
 //! ```
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -39,7 +39,7 @@ impl Blocks {
     pub(super) fn open(path: &Path, identity: u64) -> Result<Self> {
         let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
         let file = file.map_err(Error::io(path))?;
-        if file.try_lock().is_err() {
+        if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
             return Err(Error::file(path, "another process writes it: wait for that one, or end it"));
         }
         let mut blocks = Blocks { path: path.to_owned(), file, places: Vec::new(), end: HEADER };

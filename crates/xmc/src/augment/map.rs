@@ -405,6 +405,14 @@ mod tests {
         let recall = both as f64 / exact.ids.len() as f64;
         assert!(recall >= 0.95 && (recall - report.recall).abs() < 0.01, "{recall} {report:?}");
         assert!(report.probes <= report.cells / 4 && report.checked == 2000, "{report:?}");
+        // What becomes of it in a matrix, at a sigma of 0.8.
+        let near = |n: &Neighbours| -> std::collections::HashSet<(usize, i32)> {
+            let at = (0..n.ids.len()).filter(|&at| n.cosines[at] >= 0.6);
+            at.map(|at| (at / 10, n.ids[at])).collect()
+        };
+        let (a, b) = (near(&found), near(&exact));
+        let jaccard = a.intersection(&b).count() as f64 / a.union(&b).count() as f64;
+        assert!(b.len() > 1000 && jaccard >= 0.95, "{jaccard} of {}", b.len());
     }
 
     #[test]

@@ -166,3 +166,71 @@ impl Report {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::augment::Direction;
+    use crate::augment::mapping::matrix;
+
+    /// The worked example: 6 rows, 3 labels, texts of the labels 0 and 2.
+    fn neighbours() -> Neighbours {
+        Neighbours {
+            k: 3,
+            ids: vec![0, 1, 2, 1, 3, 0, 4, 5, 0, 5, 4, 2, 2, 0, 1],
+            cosines: vec![0.9, 0.7, 0.2, 0.8, 0.61, 0.5, 0.6, 0.59, 0.1, 0.95, 0.3, 0.2, 0.1, 0.0, -0.2],
+        }
+    }
+
+    fn original() -> Csr {
+        matrix(&[&[(0, 1.0)], &[(0, 1.0)], &[(1, 1.0)], &[(2, 1.0)], &[(2, 1.0)], &[]], 3)
+    }
+
+    fn augmented() -> Csr {
+        let rows: [&[(u32, f32)]; 6] =
+            [&[(0, 1.0)], &[(0, 1.0)], &[(1, 1.0)], &[(0, 0.805), (2, 1.0)], &[(2, 1.0)], &[(2, 0.975)]];
+        matrix(&rows, 3)
+    }
+
+    fn report(config: &ValidateConfig) -> Result<Report> {
+        let (original, augmented, neighbours) = (original(), augmented(), neighbours());
+        let hidden = matrix(&[&[], &[], &[], &[(0, 1.0)], &[], &[(1, 1.0), (2, 1.0)]], 3);
+        let inputs = Inputs {
+            original: &original,
+            augmented: &augmented,
+            mapping: Mapping::new(Direction::Label, &[0, 2, 2, 5], &neighbours, 6)?,
+            propagation: None,
+            clusters: Some(&[0, 0, 1]),
+            hidden: Some(&hidden),
+            other: Some(&original),
+        };
+        validate(&inputs, config)
+    }
+
+    #[test]
+    fn the_worked_example_is_sound_and_its_numbers_have_names() {
+        let report = report(&ValidateConfig { k: 3, ..ValidateConfig::default() }).unwrap();
+        let value = |name: &str| report.value(name).unwrap();
+        assert_eq!((value("violations"), value("new")), (0.0, 2.0));
+        assert!((value("new-ratio") - 0.4).abs() < 1e-12);
+        // Of the hidden pairs (3, 0), (5, 1), (5, 2) the first and the last are added, and nothing else.
+        assert!((value("recovery.given.recall") - 2.0 / 3.0).abs() < 1e-12);
+        assert_eq!(value("recovery.given.precision"), 1.0);
+        assert!((value("difference.jaccard") - 5.0 / 7.0).abs() < 1e-12);
+        // All true rows of label 0, none of 1, row 4 of 2.
+        assert!((value("coverage.share") - 3.0 / 5.0).abs() < 1e-12);
+        let names: Vec<_> = report.recovery.iter().map(|r| r.hiding.name()).collect();
+        assert_eq!(names, ["uniform", "systematic", "given"]);
+        let message = report.value("recall").unwrap_err().to_string();
+        assert!(message.contains("no `recall`; it has violations, new,"), "{message}");
+        let json = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<Report>(&json).unwrap().values(), report.values());
+    }
+
+    #[test]
+    fn a_share_that_hides_all_or_nothing_is_refused() {
+        for share in [0.0, 1.0, f64::NAN] {
+            assert!(report(&ValidateConfig { share, ..ValidateConfig::default() }).is_err());
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Stages of an augmentation as a program uses them: with an encoder, and in processes that die.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod embedding;
+mod killed;
+#[allow(dead_code, reason = "shared with other tests")]
+#[path = "../toy/mod.rs"]
+mod toy;

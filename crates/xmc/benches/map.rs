@@ -134,7 +134,9 @@ fn row(args: &Arguments, seed: u64, i: u64) -> Vec<f32> {
         .map(|_| if args.centres == 0 { own.normal() } else { centre.normal() + args.spread * own.normal() })
         .collect();
     let length = row.iter().map(|v| v * v).sum::<f64>().sqrt();
-    row.iter_mut().for_each(|v| *v /= length);
+    for v in &mut row {
+        *v /= length;
+    }
     row.into_iter().map(|v| v as f32).collect()
 }
 

@@ -23,8 +23,8 @@ use crate::events::Events;
 use crate::index::{Cells, Filter, LabelEmbeddings, search};
 use crate::random::{Draws, Purpose};
 
-/// Operations up to which `auto` compares everything: minutes on two cores.
-const EXACT: f64 = 5e13;
+/// Operations up to which `auto` compares everything: a quarter of an hour on two cores.
+const EXACT: f64 = 2e14;
 
 /// Queries whose answers are compared with exact ones.
 const SAMPLE: usize = 2000;
@@ -38,7 +38,7 @@ const CELLS_BLOCK: usize = 1 << 15;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Search {
-    /// `exact` up to 5e13 operations, then `cells`.
+    /// `exact` up to 2e14 operations, then `cells`.
     #[default]
     Auto,
     /// Every text is compared with every target.
@@ -391,7 +391,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let of = identical(3000);
         let run = |search| {
-            let config = MapConfig { search, ..MapConfig::default() };
+            // A neighbour that is missing is missed on both sides of the quotient below.
+            let config = MapConfig { search, recall: 0.98, ..MapConfig::default() };
             map(&queries, &of, &targets, &config, &dir.path().join("o"), &Silent).unwrap()
         };
         let cells = run(Search::Cells);
@@ -403,7 +404,7 @@ mod tests {
         };
         let both = pairs(&found).intersection(&pairs(&exact)).count();
         let recall = both as f64 / exact.ids.len() as f64;
-        assert!(recall >= 0.95 && (recall - report.recall).abs() < 0.01, "{recall} {report:?}");
+        assert!(recall >= 0.97 && (recall - report.recall).abs() < 0.01, "{recall} {report:?}");
         assert!(report.probes <= report.cells / 4 && report.checked == 2000, "{report:?}");
         // What becomes of it in a matrix, at a sigma of 0.8.
         let near = |n: &Neighbours| -> std::collections::HashSet<(usize, i32)> {

@@ -17,7 +17,8 @@ use xmc_data::TopK;
 use xmc_data::topk::by_score;
 use xmc_nn::{Device, Tensor};
 
-use super::{Dtype, Filter, LabelEmbeddings, search};
+use super::{Dtype, Filter, LabelEmbeddings, search, search_above};
+use crate::encoder::best_precision;
 use crate::error::Result;
 use crate::random::{Draws, Purpose};
 
@@ -89,50 +90,60 @@ impl Cells {
 
     /// The best `k` labels of every row of `queries [b, d]` among those of the `probes` cells that fit it best.
     pub fn search(&self, queries: &Tensor, k: usize, probes: usize) -> Result<TopK> {
+        if k == 0 || self.dim == 0 {
+            return search(queries, &self.centroids, 0, &Filter::none());
+        }
         let mut top = TopK::new();
-        for start in (0..queries.rows()).step_by(AT_ONCE) {
-            let end = queries.rows().min(start + AT_ONCE);
-            for mut found in self.search_some(queries, start..end, k, probes)? {
-                found.sort_unstable_by(by_score);
-                found.truncate(k);
-                top.push_ranked(&found);
+        for rows in queries.host().chunks(AT_ONCE * self.dim) {
+            let some = tensor(self.dim, rows.to_vec())?;
+            let cells = search(&some, &self.centroids, probes, &Filter::none())?;
+            let mut best = vec![Vec::new(); some.rows()];
+            for round in 0..cells.longest() {
+                self.visit(&some, &cells, round, k, &mut best)?;
+            }
+            for row in &best {
+                top.push_ranked(row);
             }
         }
         Ok(top)
     }
 
-    /// What the cells of each of some queries hold of its best, in any order.
-    fn search_some(
+    /// Looks into the cell of each query that is its `round`-th. What a query has found so far is a floor for what is
+    /// worth finding there.
+    fn visit(
         &self,
         queries: &Tensor,
-        range: std::ops::Range<usize>,
+        cells: &TopK,
+        round: usize,
         k: usize,
-        probes: usize,
-    ) -> Result<Vec<Vec<(u32, f32)>>> {
-        let some = tensor(self.dim, queries.host()[range.start * self.dim..range.end * self.dim].to_vec())?;
-        let cells = search(&some, &self.centroids, probes, &Filter::none())?;
+        best: &mut [Vec<(u32, f32)>],
+    ) -> Result<()> {
         let mut visitors = vec![Vec::new(); self.count()];
-        for i in 0..some.rows() {
-            for &(cell, _) in cells.row(i) {
+        for i in 0..queries.rows() {
+            if let Some(&(cell, _)) = cells.row(i).get(round) {
                 visitors[cell as usize].push(i as u32);
             }
         }
+        let floor = |i: u32| best[i as usize].get(k - 1).map_or(f32::NEG_INFINITY, |&(_, score)| score);
         let found: Vec<TopK> = visitors
             .par_iter()
             .zip(&self.lists)
             .map(|(rows, list)| {
-                let gathered = rows.iter().flat_map(|&i| row(&some, i as usize).iter().copied()).collect();
-                search(&tensor(self.dim, gathered)?, list, k, &Filter::none())
+                let gathered = rows.iter().flat_map(|&i| row(queries, i as usize)).copied().collect();
+                let floors: Vec<f32> = rows.iter().map(|&i| floor(i)).collect();
+                let gathered = tensor(self.dim, gathered)?;
+                search_above(best_precision(), &gathered, list, k, &Filter::none(), &floors)
             })
             .collect::<Result<_>>()?;
-        let mut all = vec![Vec::new(); some.rows()];
         for ((rows, members), found) in visitors.iter().zip(&self.members).zip(&found) {
             for (at, &i) in rows.iter().enumerate() {
-                let named = found.row(at).iter().map(|&(place, score)| (members[place as usize], score));
-                all[i as usize].extend(named);
+                let best = &mut best[i as usize];
+                best.extend(found.row(at).iter().map(|&(place, score)| (members[place as usize], score)));
+                best.sort_unstable_by(by_score);
+                best.truncate(k);
             }
         }
-        Ok(all)
+        Ok(())
     }
 
     /// Share of the `k` best labels of some queries that `probes` cells hold; `exact` are all of them. A label as good as

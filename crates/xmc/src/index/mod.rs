@@ -73,11 +73,25 @@ pub fn search_in(
     k: usize,
     filter: &Filter<'_>,
 ) -> Result<TopK> {
+    search_above(precision, queries, labels, k, filter, &[])
+}
+
+/// [`search_in`], where labels of query i that score below `floors[i]` need not be found: without them, most labels cost
+/// next to nothing.
+fn search_above(
+    precision: Precision,
+    queries: &Tensor,
+    labels: &LabelEmbeddings,
+    k: usize,
+    filter: &Filter<'_>,
+    floors: &[f32],
+) -> Result<TopK> {
     check(queries, labels)?;
     let mut top = TopK::new();
     let rows: Vec<&[f32]> = queries.host().chunks_exact(labels.dim()).collect();
     for (n, rows) in rows.chunks(BATCH).enumerate() {
-        let batch = Batch { rows, first: n * BATCH, k, filter };
+        let floors = floors.get(n * BATCH..).unwrap_or_default();
+        let batch = Batch { rows, first: n * BATCH, k, filter, floors };
         for row in batch.search(precision, labels) {
             top.push_ranked(&row);
         }
@@ -108,6 +122,8 @@ struct Batch<'a> {
     first: usize,
     k: usize,
     filter: &'a Filter<'a>,
+    /// What a label of each query must reach to count; none if this is empty.
+    floors: &'a [f32],
 }
 
 /// Labels and scores of a query, best first.
@@ -135,6 +151,11 @@ impl Batch<'_> {
     /// Numbers of the queries that have no answer yet.
     fn open(results: &[Option<Ranked>]) -> Vec<usize> {
         (0..results.len()).filter(|&i| results[i].is_none()).collect()
+    }
+
+    /// What a label of query `i` of these must reach.
+    fn floor(&self, i: usize) -> f32 {
+        self.floors.get(i).copied().unwrap_or(f32::NEG_INFINITY)
     }
 
     /// Whether query `i` of these must not find `label`.

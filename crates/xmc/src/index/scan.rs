@@ -82,7 +82,7 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn candidates(&self, range: Range<usize>) -> Vec<Band> {
         let d = self.labels.dim;
-        let mut bands = vec![Band::new(self.batch.k); self.queries.len()];
+        let mut bands = vec![Band::new(self.batch.k, f32::NEG_INFINITY); self.queries.len()];
         let (mut sums, mut scores, mut found) = (vec![0i32; BLOCK], vec![0f32; BLOCK], Vec::new());
         for start in range.clone().step_by(BLOCK) {
             let block = start..(start + BLOCK).min(range.end);

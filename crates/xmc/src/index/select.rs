@@ -24,7 +24,7 @@ pub(super) struct Band {
     k: usize,
     /// More candidates than this are not worth ranking one by one.
     limit: usize,
-    /// At least k labels reach this.
+    /// At least k labels reach this, here or elsewhere.
     floor: f32,
     candidates: Vec<Candidate>,
     /// So many candidates make a cut worth its time.
@@ -33,10 +33,11 @@ pub(super) struct Band {
 }
 
 impl Band {
-    pub(super) fn new(k: usize) -> Self {
+    /// For labels that reach `floor`.
+    pub(super) fn new(k: usize, floor: f32) -> Self {
         let full = k.saturating_mul(2).saturating_add(64);
         let limit = k.saturating_mul(16).saturating_add(1024);
-        Band { k, limit, floor: f32::NEG_INFINITY, candidates: Vec::new(), full, wide: false }
+        Band { k, limit, floor, candidates: Vec::new(), full, wide: false }
     }
 
     /// Labels whose highest possible score is below this need not be pushed.

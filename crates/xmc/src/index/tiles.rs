@@ -109,7 +109,8 @@ impl<'a> Pass<'a> {
 
     /// Candidates of all open queries among a range of labels.
     fn candidates(&self, range: Range<usize>) -> Vec<Band> {
-        let mut bands = vec![Band::new(self.batch.k); self.open.len()];
+        let band = |&i: &usize| Band::new(self.batch.k, self.batch.floor(i));
+        let mut bands: Vec<Band> = self.open.iter().map(band).collect();
         let mut blocks: Vec<Block> = (0..STEP).map(|_| Block::new(self.precision)).collect();
         for start in range.clone().step_by(STEP * LABELS) {
             let step = start..(start + STEP * LABELS).min(range.end);

@@ -16,8 +16,9 @@ fn open(dir: &std::path::Path, max_len: Option<usize>) -> Embedder {
 fn an_embedding_does_not_depend_on_the_other_texts_and_has_length_1() {
     let dir = tempfile::tempdir().unwrap();
     let embedder = open(&toy::encoder(dir.path()), None);
-    let texts: Vec<String> =
-        (0..60).map(|i| (0..=i % 9).map(|j| format!("a{} ", (i * 5 + j) % 24)).collect()).collect();
+    let texts: Vec<String> = (0..60)
+        .map(|i| (0..=i % 9).map(|j| format!("a{}", (i * 5 + j) % 24)).collect::<Vec<_>>().join(" "))
+        .collect();
     let all = embedder.embed(&Strings::new(&texts)).unwrap();
     let d = embedder.dim();
     let backwards = embedder.embed(&Strings::new(texts.iter().rev())).unwrap();

@@ -100,7 +100,7 @@ pub fn train(
     let (trained, embedding) = (run.stage_dir("train"), run.ongoing("labels")?);
     drop(run.stage("labels", || {
         let learned = learned(&trained, config, &decoder)?;
-        Vectors::of(&learned, &tokens, config, &embedding, events)
+        Vectors::of(&learned, &tokens, config, [&unfinished.join(training::READY), &embedding], events)
     })?);
     remove(&unfinished)?;
     remove(&embedding)?;

@@ -60,22 +60,25 @@ impl Artifact for Trained {
 pub(super) struct Vectors(LabelEmbeddings);
 
 impl Vectors {
-    /// Embeds all labels, part by part; parts that an interrupted run left in `unfinished` are not made again.
+    /// Embeds all labels, part by part; parts that an interrupted run left in `unfinished` are not made again, and none
+    /// if the training left them all in `ready`.
     pub(super) fn of(
         prompted: &Prompted,
         tokens: &TokenSets,
         config: &QuestConfig,
-        unfinished: &Path,
+        [ready, unfinished]: [&Path; 2],
         events: &dyn Events,
     ) -> Result<Self> {
         let (labels, d) = (tokens.labels.len(), prompted.dim());
-        let mut parts = Vec::new();
-        for first in (0..labels).step_by(PART) {
+        let kept = |path: &Path, rows: usize| {
+            LabelEmbeddings::open(path).ok().filter(|part| (part.rows(), part.dim()) == (rows, d))
+        };
+        let mut parts: Vec<LabelEmbeddings> = kept(ready, labels).into_iter().collect();
+        let there = if parts.is_empty() { 0 } else { labels };
+        for first in (there..labels).step_by(PART) {
             let ids: Vec<u32> = (first..labels.min(first + PART)).map(|label| label as u32).collect();
             let path = unfinished.join(format!("part.{}", parts.len()));
-            let kept =
-                LabelEmbeddings::open(&path).ok().filter(|part| (part.rows(), part.dim()) == (ids.len(), d));
-            parts.push(if let Some(part) = kept {
+            parts.push(if let Some(part) = kept(&path, ids.len()) {
                 part
             } else {
                 let rows = prompted.embed_rows(&tokens.labels, &ids, config.tokens_per_batch, &|_, _| ())?;

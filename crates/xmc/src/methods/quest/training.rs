@@ -338,6 +338,12 @@ impl<'a> Training<'a> {
             let read = |learner: &mut Learner<'_>| learner.set_parameters(&mut checkpoint::load(&path)?);
             read(&mut self.learner).map_err(|problem| self.checkpoints.damaged(&problem))?;
         }
+        // What validated the parameters that are kept need not be embedded again.
+        if let Some(labels) =
+            self.labels.take().filter(|_| self.progress.best_epoch == Some(self.progress.epoch))
+        {
+            labels.save(&self.file(READY))?;
+        }
         self.curves.flush()?;
         let curves = self.file(CURVES);
         let epochs = self.progress.best_epoch.unwrap_or(self.progress.epoch);
@@ -365,4 +371,6 @@ impl<'a> Training<'a> {
 pub(super) const CURVES: &str = "curves.jsonl";
 const BEST: &str = "best.safetensors";
 const BANK: &str = "bank";
+/// Embeddings of all labels by the parameters that are kept, where the training had them.
+pub(super) const READY: &str = "labels";
 const SHORTLIST: &str = "shortlist.safetensors";

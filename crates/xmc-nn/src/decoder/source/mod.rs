@@ -139,6 +139,13 @@ impl Source {
         config.get("chat_template")?.as_str().map(str::to_owned)
     }
 
+    /// The text of a token that `tokenizer_config.json` names, such as `bos_token`.
+    pub fn special(&self, name: &str) -> Option<String> {
+        let config = settings(&self.tokenizer, "tokenizer_config.json")?;
+        let token = config.get(name)?;
+        Some(token.as_str().or_else(|| token.get("content")?.as_str())?.to_owned())
+    }
+
     /// A hash of the files of weights, byte by byte: the same wherever they lie, another for every other quantisation.
     ///
     /// It tells models apart; it is no protection against someone who wants two to look the same.

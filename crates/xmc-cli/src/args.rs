@@ -373,7 +373,21 @@ pub(crate) struct Explain {
 pub(crate) struct HelpConfig {
     /// Whose settings.
     #[arg(value_enum)]
-    pub(crate) method: Method,
+    pub(crate) of: Configured,
+}
+
+/// What has settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Configured {
+    XrLinear,
+    XrTransformer,
+    Dexml,
+    Elias,
+    Quest,
+    /// Runs of `xmc augment`.
+    Augment,
+    /// `xmc augment finetune`.
+    Finetune,
 }
 
 /// Turn texts into embeddings

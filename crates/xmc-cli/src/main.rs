@@ -59,7 +59,7 @@ fn run(args: Args) -> Result<Outcome> {
         Verb::Inspect(verb) => verbs::inspect::run(&verb),
         Verb::Explain(verb) => verbs::explain::run(&verb),
         Verb::Import(verb) => verbs::import::run(&verb, args.quiet),
-        Verb::HelpConfig(verb) => verbs::help_config::run(verb.method),
+        Verb::HelpConfig(verb) => verbs::help_config::run(verb.of),
         Verb::Embed(verb) => verbs::embed::run(&verb, args.quiet),
         Verb::Sample(verb) => verbs::sample::run(&verb, args.quiet),
         Verb::Similar(verb) => verbs::similar::run(&verb),

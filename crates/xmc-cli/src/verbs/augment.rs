@@ -16,7 +16,7 @@ use xmc::config;
 
 use crate::Outcome;
 use crate::progress::{Terminal, complain};
-use args::{Augment, Build, Explain, Gate, Init, OfRun, RunAll, Side, Stage, Sweep, Validate};
+use args::{Augment, Build, Explain, Gate, Generate, Init, OfRun, RunAll, Side, Stage, Sweep, Validate};
 use show::show;
 
 pub(crate) fn run(verb: &Augment, quiet: bool) -> Result<Outcome> {
@@ -24,7 +24,8 @@ pub(crate) fn run(verb: &Augment, quiet: bool) -> Result<Outcome> {
     match &verb.stage {
         Stage::Init(verb) => init(verb, &terminal),
         Stage::Run(verb) => all(verb, &terminal),
-        Stage::Generate(of) => stage(of, &terminal, Pipeline::generate),
+        Stage::Generate(verb) => generate(verb, &terminal),
+        Stage::Teach(verb) => stage(&verb.of, &terminal, |run| run.teach(verb.count, &verb.out)),
         Stage::Parse(of) => stage(of, &terminal, Pipeline::parse),
         Stage::Embed(of) => stage(of, &terminal, Pipeline::embed),
         Stage::Map(of) => stage(of, &terminal, Pipeline::map),
@@ -81,6 +82,13 @@ fn init(verb: &Init, terminal: &Terminal) -> Result<Outcome> {
     print(&json!({ "sources": pipeline.items()?.len() }), verb.json)
 }
 
+fn generate(verb: &Generate, terminal: &Terminal) -> Result<Outcome> {
+    if verb.dry_run {
+        return stage(&verb.of, terminal, |run| run.estimate(verb.retry_failed));
+    }
+    stage(&verb.of, terminal, |run| run.generate(verb.retry_failed))
+}
+
 fn build(verb: &Build, terminal: &Terminal) -> Result<Outcome> {
     stage(&verb.of, terminal, |pipeline| pipeline.build(verb.out.as_deref()))
 }
@@ -113,7 +121,7 @@ fn judge(pipeline: &Pipeline<'_>, gate: &Gate) -> Result<(Value, Outcome)> {
 
 fn all(verb: &RunAll, terminal: &Terminal) -> Result<Outcome> {
     let pipeline = open(&verb.of, terminal)?;
-    let generated = serde_json::to_value(pipeline.generate()?)?;
+    let generated = serde_json::to_value(pipeline.generate(false)?)?;
     let parsed = serde_json::to_value(pipeline.parse()?)?;
     let embedded = serde_json::to_value(pipeline.embed()?)?;
     let mapped = serde_json::to_value(pipeline.map()?)?;

@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 
 use anyhow::Result;
+use xmc::augment::config::AugmentConfig;
+use xmc::augment::finetune::FinetuneConfig;
 use xmc::config;
 use xmc::methods::dexml::DexmlConfig;
 use xmc::methods::elias::EliasConfig;
@@ -11,15 +13,17 @@ use xmc::methods::xr_linear::XrLinearConfig;
 use xmc::methods::xr_transformer::XrTransformerConfig;
 
 use crate::Outcome;
-use crate::args::Method;
+use crate::args::Configured;
 
-pub(crate) fn run(method: Method) -> Result<Outcome> {
-    let text = match method {
-        Method::XrLinear => config::help::<XrLinearConfig>(),
-        Method::XrTransformer => config::help::<XrTransformerConfig>(),
-        Method::Dexml => config::help::<DexmlConfig>(),
-        Method::Elias => config::help::<EliasConfig>(),
-        Method::Quest => config::help::<QuestConfig>(),
+pub(crate) fn run(of: Configured) -> Result<Outcome> {
+    let text = match of {
+        Configured::XrLinear => config::help::<XrLinearConfig>(),
+        Configured::XrTransformer => config::help::<XrTransformerConfig>(),
+        Configured::Dexml => config::help::<DexmlConfig>(),
+        Configured::Elias => config::help::<EliasConfig>(),
+        Configured::Quest => config::help::<QuestConfig>(),
+        Configured::Augment => config::help::<AugmentConfig>(),
+        Configured::Finetune => config::help::<FinetuneConfig>(),
     };
     io::stdout().write_all(text.as_bytes())?;
     Ok(Outcome::Done)

@@ -1,12 +1,14 @@
 //! What does an augmentation do? Mirrors `run.toml` in its folder.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use xmc_data::{Error, Result};
 
 use super::Direction;
 use super::build::BuildConfig;
+use super::http::{Api, HttpConfig};
 use super::keys;
 use super::map::Search;
 use crate::config::{Group, Settings};
@@ -18,6 +20,10 @@ pub enum GeneratorKind {
     /// Titles and telling phrases of the metadata; no model.
     #[default]
     Extractive,
+    /// A language model on this machine.
+    Decoder,
+    /// A language model behind HTTP.
+    Http,
     /// Texts that were written before.
     Replay,
 }
@@ -38,6 +44,8 @@ pub struct AugmentConfig {
     pub exclude_test: bool,
     /// What writes texts.
     pub generator: GeneratorConfig,
+    /// Where a language model is asked.
+    pub http: HttpSettings,
     /// What is kept of answers.
     pub parse: ParseConfig,
     /// What compares texts.
@@ -51,13 +59,130 @@ pub struct AugmentConfig {
 }
 
 /// What writes texts, and how.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GeneratorConfig {
     /// What writes them.
     pub kind: GeneratorKind,
-    /// Folder to replay.
+    /// Decoder, or folder to replay.
     pub path: Option<PathBuf>,
+    /// `instructed`, `fields`, or a file.
+    pub template: String,
+    /// Tokens of an answer at most.
+    pub max_new_tokens: usize,
+    /// Divides logits; 0 takes the likeliest token.
+    pub temperature: f32,
+    /// Likeliest tokens that are drawn from; 0 for all.
+    pub top_k: usize,
+    /// Their probability together.
+    pub top_p: f32,
+    /// Texts that a decoder continues side by side.
+    pub batch_size: usize,
+}
+
+impl Default for GeneratorConfig {
+    fn default() -> Self {
+        GeneratorConfig {
+            kind: GeneratorKind::Extractive,
+            path: None,
+            template: "instructed".to_owned(),
+            max_new_tokens: 250,
+            temperature: 0.8,
+            top_k: 200,
+            top_p: 1.0,
+            batch_size: 16,
+        }
+    }
+}
+
+/// Where a language model is asked, and what that may cost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpSettings {
+    /// Address up to the version.
+    pub url: Option<String>,
+    /// Name of the model there.
+    pub model: Option<String>,
+    /// Which API it has.
+    pub api: Api,
+    /// Environment variable with the key.
+    pub key_env: Option<String>,
+    /// Further fields of a request, as a JSON object.
+    pub extra: Option<String>,
+    /// Requests under way at most.
+    pub concurrency: usize,
+    /// Requests a minute at most.
+    pub requests_per_minute: Option<u32>,
+    /// Tokens a minute at most.
+    pub tokens_per_minute: Option<u64>,
+    /// Times that a request is tried.
+    pub attempts: u32,
+    /// Seconds that a reply may take.
+    pub timeout: f64,
+    /// Price of a million tokens read.
+    pub prompt_price: f64,
+    /// Price of a million tokens written.
+    pub answer_price: f64,
+    /// Tokens of a call of the command at most.
+    pub max_tokens: Option<u64>,
+    /// Cost of it at most.
+    pub max_cost: Option<f64>,
+    /// Hours of it at most.
+    pub max_hours: Option<f64>,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        HttpSettings {
+            url: None,
+            model: None,
+            api: Api::Chat,
+            key_env: None,
+            extra: None,
+            concurrency: 8,
+            requests_per_minute: None,
+            tokens_per_minute: None,
+            attempts: 8,
+            timeout: 120.0,
+            prompt_price: 0.0,
+            answer_price: 0.0,
+            max_tokens: None,
+            max_cost: None,
+            max_hours: None,
+        }
+    }
+}
+
+impl HttpSettings {
+    /// What a generator behind HTTP is made with.
+    pub fn generator(&self, writing: &GeneratorConfig) -> Result<HttpConfig> {
+        let extra = match &self.extra {
+            Some(text) => serde_json::from_str(text)
+                .map_err(|e| Error::config("http.extra", text, format!("a JSON object ({e})")))?,
+            None => serde_json::Map::new(),
+        };
+        Ok(HttpConfig {
+            url: self.url.clone().unwrap_or_default(),
+            model: self.model.clone().unwrap_or_default(),
+            api: self.api,
+            key_env: self.key_env.clone(),
+            max_new_tokens: writing.max_new_tokens,
+            temperature: writing.temperature,
+            top_p: writing.top_p,
+            extra,
+            concurrency: self.concurrency,
+            requests_per_minute: self.requests_per_minute,
+            tokens_per_minute: self.tokens_per_minute,
+            attempts: self.attempts,
+            timeout: Duration::from_secs_f64(self.timeout),
+            prompt_price: self.prompt_price,
+            answer_price: self.answer_price,
+            max_tokens: self.max_tokens,
+            max_cost: self.max_cost,
+            max_time: self.max_hours.map(|hours| Duration::from_secs_f64(3600.0 * hours)),
+            ..HttpConfig::default()
+        })
+    }
 }
 
 /// What is kept of answers.
@@ -66,11 +191,13 @@ pub struct GeneratorConfig {
 pub struct ParseConfig {
     /// Texts of a source.
     pub max_per_item: usize,
+    /// Whether texts that are known already are dropped.
+    pub drop_known: bool,
 }
 
 impl Default for ParseConfig {
     fn default() -> Self {
-        ParseConfig { max_per_item: 10 }
+        ParseConfig { max_per_item: 10, drop_known: false }
     }
 }
 
@@ -137,6 +264,7 @@ impl Default for AugmentConfig {
             seed: 0,
             exclude_test: false,
             generator: GeneratorConfig::default(),
+            http: HttpSettings::default(),
             parse: ParseConfig::default(),
             encoder: EncoderConfig::default(),
             map: MappingConfig::default(),
@@ -165,6 +293,10 @@ impl AugmentConfig {
     fn check_counts(&self) -> Result<()> {
         for (key, value, least) in [
             ("parse.max_per_item", self.parse.max_per_item, 1),
+            ("generator.max_new_tokens", self.generator.max_new_tokens, 1),
+            ("generator.batch_size", self.generator.batch_size, 1),
+            ("http.concurrency", self.http.concurrency, 1),
+            ("http.attempts", self.http.attempts as usize, 1),
             ("encoder.dim", self.encoder.dim, 8),
             ("encoder.max_len", self.encoder.max_len.unwrap_or(3), 3),
             ("map.k", self.map.k, 1),
@@ -179,7 +311,27 @@ impl AugmentConfig {
     }
 
     fn check_numbers(&self) -> Result<()> {
+        let (writing, http) = (&self.generator, &self.http);
+        let positive = |value: Option<f64>| value.is_none_or(|value| value > 0.0 && value < LONGEST);
+        let price = |value: f64| value >= 0.0 && value.is_finite();
         for (key, value, fits, expected) in [
+            (
+                "generator.temperature",
+                f64::from(writing.temperature),
+                writing.temperature >= 0.0 && writing.temperature.is_finite(),
+                keys::FROM_ZERO,
+            ),
+            (
+                "generator.top_p",
+                f64::from(writing.top_p),
+                writing.top_p > 0.0 && writing.top_p <= 1.0,
+                keys::UP_TO_ONE,
+            ),
+            ("http.timeout", http.timeout, positive(Some(http.timeout)), keys::ABOVE_ZERO),
+            ("http.max_cost", http.max_cost.unwrap_or(1.0), positive(http.max_cost), keys::ABOVE_ZERO),
+            ("http.max_hours", http.max_hours.unwrap_or(1.0), positive(http.max_hours), keys::ABOVE_ZERO),
+            ("http.prompt_price", http.prompt_price, price(http.prompt_price), keys::FROM_ZERO),
+            ("http.answer_price", http.answer_price, price(http.answer_price), keys::FROM_ZERO),
             ("map.recall", self.map.recall, (0.0..=1.0).contains(&self.map.recall), "a share from 0 to 1"),
             (
                 "build.tau",
@@ -204,6 +356,8 @@ impl AugmentConfig {
 
 /// Larger counts are slips of the keyboard.
 const MOST: usize = 1 << 20;
+/// So do longer times and higher sums.
+const LONGEST: f64 = 1e9;
 
 #[cfg(test)]
 mod tests {
@@ -230,6 +384,12 @@ mod tests {
         checks::are_refused::<AugmentConfig>(&[
             "direction=row",
             "generator.kind=oracle",
+            "generator.temperature=-1",
+            "generator.top_p=0",
+            "http.concurrency=0",
+            "http.timeout=0",
+            "http.max_cost=-1",
+            "http.prompt_price=nan",
             "parse.max_per_item=0",
             "encoder.dim=7",
             "map.k=0",

@@ -12,12 +12,18 @@ const ON_OFF: &str = "true or false";
 const COUNT: &str = "a whole number, 1 or more";
 /// A setting that limits.
 const LIMIT: &str = "a whole number; 0 for no limit";
+/// A number that may be 0.
+pub(super) const FROM_ZERO: &str = "a number, 0 or more";
+/// A number that may not.
+pub(super) const ABOVE_ZERO: &str = "a number above 0";
+/// A probability.
+pub(super) const UP_TO_ONE: &str = "a number above 0, up to 1";
 /// Allowed shares of hidden pairs.
 pub(super) const SHARE: &str = "a number above 0 and below 1";
 /// Allowed thresholds.
 pub(super) const TAU: &str = "a number above 0; above 1 nothing is added";
 
-pub(super) const GROUPS: &[Group] = &[RUN, GENERATOR, PARSE, ENCODER, MAP, BUILD, VALIDATE];
+pub(super) const GROUPS: &[Group] = &[RUN, GENERATOR, HTTP, PARSE, ENCODER, MAP, BUILD, VALIDATE];
 
 const RUN: Group = Group {
     name: "",
@@ -49,17 +55,60 @@ const GENERATOR: Group = Group {
     keys: &[
         key(
             "kind",
-            "extractive: titles and telling phrases of the metadata, without a model. replay: texts that were written before, by any program.",
-            "\"extractive\" or \"replay\"",
+            "extractive: titles and telling phrases of the metadata, without a model. decoder: a language model on this machine. http: one behind an OpenAI-compatible address. replay: texts that were written before, by any program.",
+            "\"extractive\", \"decoder\", \"http\" or \"replay\"",
         ),
-        key("path", "replay: a folder with raw_rewrites.txt and start_indices.npy.", "a path"),
+        key(
+            "path",
+            "decoder: a .gguf file, or a folder of Hugging Face. replay: a folder with raw_rewrites.txt and start_indices.npy.",
+            "a path",
+        ),
+        key(
+            "template",
+            "What a language model reads. instructed: instructions in a chat. fields: what is known, and a header to continue, for a model that was tuned on answers. Or a TOML file with `parts` (see `xmc augment generate --help`).",
+            "\"instructed\", \"fields\" or a path",
+        ),
+        key("max_new_tokens", "Tokens of an answer at most.", COUNT),
+        key("temperature", "Divides logits before a token is drawn; 0 takes the likeliest.", FROM_ZERO),
+        key("top_k", "decoder: likeliest tokens that are drawn from; 0 for all.", "a whole number"),
+        key("top_p", "Likeliest tokens that are drawn from have this probability together.", UP_TO_ONE),
+        key("batch_size", "decoder: texts that are continued side by side. Changes no text.", COUNT),
+    ],
+};
+
+const HTTP: Group = Group {
+    name: "http",
+    meaning: "Where a language model is asked, for generator.kind = \"http\".",
+    keys: &[
+        key("url", "Address up to the version, such as http://localhost:8080/v1.", "a text"),
+        key("model", "Name of the model there.", "a text"),
+        key("api", "chat: /chat/completions. completions: /completions.", "\"chat\" or \"completions\""),
+        key(
+            "key_env",
+            "Environment variable that holds the key; the key itself is written nowhere.",
+            "a text",
+        ),
+        key("extra", "Further fields of a request, such as {\"top_k\": 200}.", "a JSON object in a text"),
+        key("concurrency", "Requests under way at most.", COUNT),
+        key("requests_per_minute", "Requests a minute at most; unset for any number.", COUNT),
+        key("tokens_per_minute", "Tokens read and written a minute at most; unset for any number.", COUNT),
+        key("attempts", "Times that a request is tried where another try makes sense.", COUNT),
+        key("timeout", "Seconds that a reply may take.", ABOVE_ZERO),
+        key("prompt_price", "Price of a million tokens read.", FROM_ZERO),
+        key("answer_price", "Price of a million tokens written.", FROM_ZERO),
+        key("max_tokens", "Stop when a call of the command has used so many tokens.", COUNT),
+        key("max_cost", "Stop when its answers have cost so much.", ABOVE_ZERO),
+        key("max_hours", "Stop after so many hours. What was answered is kept.", ABOVE_ZERO),
     ],
 };
 
 const PARSE: Group = Group {
     name: "parse",
     meaning: "Which lines of answers become synthetic texts.",
-    keys: &[key("max_per_item", "Synthetic texts of a source at most.", COUNT)],
+    keys: &[
+        key("max_per_item", "Synthetic texts of a source at most.", COUNT),
+        key("drop_known", "Drop texts that the metadata name as known already.", ON_OFF),
+    ],
 };
 
 const ENCODER: Group = Group {

@@ -14,6 +14,7 @@
 //! KDD 2025.
 
 pub mod agreement;
+mod asking;
 mod blocks;
 pub mod build;
 pub mod cache;
@@ -55,6 +56,7 @@ use serde::{Deserialize, Serialize};
 use xmc_data::Strings;
 
 use crate::error::Result;
+pub use asking::Estimate;
 
 /// Which side of the matrix synthetic texts are written for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

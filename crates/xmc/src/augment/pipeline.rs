@@ -17,26 +17,30 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use xmc_data::dataset::Dataset;
-use xmc_data::formats::npz;
-use xmc_data::formats::source::{open_lines, write_text};
+use xmc_data::formats::{lines, npz};
 use xmc_data::text::{Vectorizer, VectorizerConfig};
 use xmc_data::{Csr, LabelId, Strings};
 use xmc_nn::{Device, Precision};
 
+use super::asking::{Asking, Estimate, Kept};
 use super::build::{BuildReport, build};
-use super::config::{AugmentConfig, GeneratorKind};
+use super::cache::Cache;
+use super::config::{AugmentConfig, GeneratorKind, ParseConfig};
 use super::embed::{Distinct, Embedder, embed_file};
-use super::extractive::Extractive;
 use super::files::AUGMENTED;
 use super::items::{items, targets};
 use super::leaks::{Guard, Leaks, TestRows};
 use super::map::{MapConfig, MapReport, map};
 use super::mapping::Mapping;
+use super::parse::{Counts, Parser, Rules};
 use super::provenance::{Explanation, explain};
+use super::questions::{self, GenerateReport};
 use super::recovery::clusters;
 use super::sweep::{Point, sweep};
+use super::teach::{Prompts, TeachReport, draw, teach};
+use super::template::Template;
 use super::validate::{Inputs, Report, ValidateConfig, validate};
-use super::{Answer, Finish, Generate, Item, Neighbours, Prompt, Synthetic};
+use super::{Direction, Item, Neighbours, Synthetic};
 use crate::config::{self, Checked};
 use crate::error::{Error, Result};
 use crate::events::Events;
@@ -50,9 +54,9 @@ pub const SETTINGS: &str = "run.toml";
 pub const REPORT: &str = "report.json";
 /// What the neighbours were made of.
 const MAPPED: &str = "map.json";
-/// Folder of answers, and the file in it.
+/// Folder of answers, and the file with the key of each source in it.
 const GENERATED: &str = "generated";
-const ANSWERS: &str = "answers.jsonl";
+const KEYS: &str = "keys.txt";
 /// Folder of embeddings.
 const EMBEDDINGS: &str = "embeddings";
 /// Targets up to which labels are propagated between all of them, to compare with.
@@ -75,17 +79,6 @@ pub struct Evidence<'a> {
     pub other: Option<&'a Path>,
 }
 
-/// What was generated.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct GenerateReport {
-    /// What is written for.
-    pub sources: usize,
-    /// Sources without metadata.
-    pub no_meta: usize,
-    /// Answers that were written.
-    pub answers: usize,
-}
-
 /// What was parsed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ParseReport {
@@ -95,6 +88,10 @@ pub struct ParseReport {
     pub with_texts: usize,
     /// Synthetic texts.
     pub texts: usize,
+    /// Texts of a source: the least of a tenth of them, the median, the most of nine tenths.
+    pub per_source: [usize; 3],
+    /// What became of the lines of answers.
+    pub lines: Counts,
 }
 
 /// What was embedded.
@@ -168,73 +165,100 @@ impl<'e> Pipeline<'e> {
         items(&self.data, self.config.direction, self.config.meta.as_deref())
     }
 
-    /// Writes what the generator says of every source.
-    pub fn generate(&self) -> Result<GenerateReport> {
+    /// Has the generator answer for every source that has no answer yet, and with `retry` for those where it failed.
+    pub fn generate(&self, retry: bool) -> Result<GenerateReport> {
         let items = self.items()?;
-        let mut report = GenerateReport { sources: items.len(), ..GenerateReport::default() };
-        report.no_meta = items.iter().filter(|item| item.meta.is_none()).count();
-        let most = self.config.parse.max_per_item;
-        let mut generator = match self.config.generator.kind {
-            GeneratorKind::Extractive => Extractive { most },
-            GeneratorKind::Replay => return Ok(report),
-        };
-        create(&self.dir.join(GENERATED))?;
-        let mut prompts = items.into_iter().map(|item| Prompt {
-            key: item.source.to_string(),
-            source: item.source,
-            text: String::new(),
-            seed: self.config.seed,
-            item,
-        });
-        let mut answers: Vec<Answer> = Vec::new();
-        generator.generate(&mut prompts, &mut |answer| {
-            answers.push(answer);
-            Ok(())
-        })?;
-        report.answers = answers.len();
-        write_text(&self.dir.join(GENERATED).join(ANSWERS), |w| {
-            answers.iter().try_for_each(|answer| {
-                serde_json::to_writer(&mut *w, answer)?;
-                w.write_all(b"\n")
-            })
-        })?;
+        if self.config.generator.kind == GeneratorKind::Replay {
+            return Ok(GenerateReport { sources: items.len(), ..GenerateReport::default() });
+        }
+        let asking = Asking::new(&self.config)?;
+        let cut = |text: &str, tokens| asking.cut(text, tokens);
+        let questions = asking.questions(&cut)?;
+        let (mut cache, mut generator) = (self.cache()?, asking.generator()?);
+        let (report, keys) =
+            questions::generate(items, &questions, &mut cache, &mut *generator, retry, self.events)?;
+        lines::write(&self.dir.join(GENERATED).join(KEYS), &Strings::new(keys))?;
         Ok(report)
     }
 
-    /// Cuts answers into synthetic texts, one a line, each once for a source; or takes those that were written before.
-    pub fn parse(&self) -> Result<ParseReport> {
-        let synthetic = match self.config.generator.kind {
-            GeneratorKind::Replay => self.replayed()?,
-            GeneratorKind::Extractive => self.parsed()?,
-        };
-        let with = (0..synthetic.sources()).filter(|&i| !synthetic.of(i).is_empty()).count();
-        synthetic.write(&self.dir)?;
-        Ok(ParseReport { sources: synthetic.sources(), with_texts: with, texts: synthetic.texts.len() })
+    /// What that would cost.
+    pub fn estimate(&self, retry: bool) -> Result<Estimate> {
+        Asking::new(&self.config)?.estimate(self.items()?, &self.cache()?, retry)
     }
 
-    fn parsed(&self) -> Result<Synthetic> {
+    /// Asks about `n` sources, rare and frequent ones evenly, and writes the answers as examples into `out`, from which a
+    /// decoder learns to answer for the others. What it will read is the template `fields`.
+    pub fn teach(&self, n: usize, out: &Path) -> Result<TeachReport> {
         let items = self.items()?;
-        let mut lines = open_lines(self.dir.join(GENERATED).join(ANSWERS))?;
-        let (mut texts, mut starts) = (Strings::default(), vec![0]);
-        for item in &items {
-            if !lines.advance()? {
-                let path = self.dir.join(GENERATED).join(ANSWERS);
-                return Err(Error::file(
-                    &path,
-                    format!("no answer for source {}: generate again", item.source),
-                ));
+        let y = &self.data.train.y;
+        let frequencies: Vec<u64> = match self.config.direction {
+            Direction::Label => y.transpose().iter().map(|row| row.len() as u64).collect(),
+            Direction::Instance => y.iter().map(|row| row.len() as u64).collect(),
+        };
+        let drawn = draw(&frequencies, n, self.config.seed);
+        let asking = Asking::new(&self.config)?;
+        let cut = |text: &str, tokens| asking.cut(text, tokens);
+        let (questions, fields) = (asking.questions(&cut)?, Template::fields(self.config.direction));
+        let asked = drawn.iter().filter_map(|&source| items.get(source as usize).cloned()).collect();
+        let (mut cache, mut generator) = (self.cache()?, asking.generator()?);
+        questions::generate(asked, &questions, &mut cache, &mut *generator, false, self.events)?;
+        let prompts = Prompts {
+            teacher: &|item| questions.prompt(item.clone()),
+            student: &|item| fields.fill(item, &cut),
+        };
+        teach(out, &items, &drawn, &prompts, &mut Kept(&mut cache), self.events)
+    }
+
+    fn cache(&self) -> Result<Cache> {
+        let cache = Cache::open(&self.dir.join(GENERATED))?;
+        if cache.damaged() > 0 {
+            self.events.message(&format!("{} damaged answers will be asked for again", cache.damaged()));
+        }
+        Ok(cache)
+    }
+
+    /// Cuts answers into synthetic texts, each once for a source; or takes those that were written before.
+    pub fn parse(&self) -> Result<ParseReport> {
+        let (synthetic, counts) = match self.config.generator.kind {
+            GeneratorKind::Replay => (self.replayed()?, Counts::default()),
+            _ => self.parsed()?,
+        };
+        let mut sizes: Vec<usize> = (0..synthetic.sources()).map(|i| synthetic.of(i).len()).collect();
+        sizes.sort_unstable();
+        let size = |tenths| sizes.get(sizes.len() * tenths / 10).copied().unwrap_or(0);
+        let report = ParseReport {
+            sources: sizes.len(),
+            with_texts: sizes.iter().filter(|&&size| size > 0).count(),
+            texts: synthetic.texts.len(),
+            per_source: [size(1), size(5), size(9)],
+            lines: counts,
+        };
+        synthetic.write(&self.dir)?;
+        Ok(report)
+    }
+
+    fn parsed(&self) -> Result<(Synthetic, Counts)> {
+        let (items, path) = (self.items()?, self.dir.join(GENERATED).join(KEYS));
+        let (keys, mut cache) = (lines::read(&path)?, self.cache()?);
+        let asking = Asking::new(&self.config)?;
+        let ParseConfig { max_per_item, drop_known } = self.config.parse;
+        let mut parser = Parser::new(Rules { max_per_item, drop_known }, asking.lines());
+        let (mut texts, mut levels, mut starts) = (Strings::default(), Vec::new(), vec![0]);
+        if keys.len() != items.len() {
+            let problem =
+                format!("keys of {} sources, but the data have {}: generate again", keys.len(), items.len());
+            return Err(Error::file(&path, problem));
+        }
+        for (item, key) in items.iter().zip(keys.iter()) {
+            let missing =
+                || Error::file(&path, format!("no answer for source {}: generate again", item.source));
+            for (text, level) in parser.parse(&cache.get(key)?.ok_or_else(missing)?, item) {
+                texts.push(&text);
+                levels.push(level);
             }
-            let answer: Answer = serde_json::from_str(lines.line())
-                .map_err(|problem| lines.error(lines.line(), format!("an answer: {problem}")))?;
-            if answer.source != item.source || answer.finish == Finish::Failed {
-                let expected = format!("an answer for source {}: generate again", item.source);
-                return Err(lines.error(&format!("source {}", answer.source), expected).into());
-            }
-            answer.text.lines().filter(|line| !line.trim().is_empty()).for_each(|line| texts.push(line));
             starts.push(texts.len() as u64);
         }
-        let levels = vec![0; texts.len()];
-        Synthetic::new(texts, starts, levels)
+        Ok((Synthetic::new(texts, starts, levels)?, parser.counts().clone()))
     }
 
     fn replayed(&self) -> Result<Synthetic> {

@@ -256,6 +256,7 @@ mod tests {
     }
 
     /// Tokens are words.
+    #[expect(clippy::unnecessary_wraps, reason = "tokenizers can fail")]
     fn cut(text: &str, tokens: usize) -> Result<String> {
         Ok(text.split(' ').take(tokens).collect::<Vec<_>>().join(" "))
     }

@@ -30,7 +30,7 @@ fn augment(world: &World, dir: &Path) -> Pipeline<'static> {
     ];
     let config = config::load::<AugmentConfig>(None, &sets).unwrap();
     let run = Pipeline::init(&dir.join("run"), config, &Silent).unwrap();
-    run.generate().unwrap();
+    run.generate(false).unwrap();
     run.parse().unwrap();
     run.map().unwrap();
     run.build(Some(&dir.join("augmented"))).unwrap();

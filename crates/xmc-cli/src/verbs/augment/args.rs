@@ -21,8 +21,8 @@ pub(crate) struct Augment {
 pub(crate) enum Stage {
     Init(Init),
     Run(RunAll),
-    /// Write what is found for every source
-    Generate(OfRun),
+    Generate(Generate),
+    Teach(Teach),
     /// Cut answers into synthetic texts
     Parse(OfRun),
     /// Turn synthetic texts and targets into embeddings
@@ -98,6 +98,51 @@ pub(crate) struct RunAll {
     pub(crate) out: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) gate: Gate,
+}
+
+/// Write what is found for every source
+///
+/// Answers are kept in RUN/generated as they come: after a crash, or where a limit was reached, the same command goes on,
+/// and nothing is asked twice unless the prompt or the way of drawing has changed. Generators (generator.kind): extractive
+/// takes titles and telling phrases of the metadata; decoder is a language model on this machine (generator.path=FILE.gguf);
+/// http one behind an OpenAI-compatible address (http.url, http.model, http.key_env); replay takes texts from elsewhere.
+///
+/// What a language model reads is a template: generator.template is instructed, fields, or a TOML file such as
+///
+///   chat = true
+///   body_tokens = 750
+///   parts = ["Write search queries for this page.\n", "Title: {title}\n", "{body}\n", "Queries:\n"]
+///
+/// with the places {text}, {title}, {body}, {url} and {known}. A part with a place that an item does not fill is left out.
+#[derive(Debug, Parser)]
+#[command(verbatim_doc_comment)]
+#[expect(clippy::doc_link_with_quotes, reason = "lists of TOML")]
+pub(crate) struct Generate {
+    #[command(flatten)]
+    pub(crate) of: OfRun,
+    /// Print how many prompts, tokens and hours it would take, and ask nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Ask again where the answer was a failure.
+    #[arg(long)]
+    pub(crate) retry_failed: bool,
+}
+
+/// Collect a large model's answers for a sample, from which a small one learns the task
+///
+/// Asks the generator of the run about some sources, rare and frequent ones evenly, and writes train.jsonl for
+/// `xmc augment finetune`, and chat.jsonl for other programs. The answers are kept in the run as those of `generate`. The tuned
+/// decoder then serves with generator.kind=decoder, generator.path=ITS_FOLDER and generator.template=fields.
+#[derive(Debug, Parser)]
+pub(crate) struct Teach {
+    #[command(flatten)]
+    pub(crate) of: OfRun,
+    /// Sources to ask about.
+    #[arg(long, value_name = "N", default_value_t = 50_000)]
+    pub(crate) count: usize,
+    /// Folder for the examples.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
 }
 
 /// Add the pairs to the training matrix

@@ -9,7 +9,7 @@ use xmc_nn::decoder::Source;
 use xmc_nn::generate::Sampling;
 
 use super::cache::Cache;
-use super::config::{AugmentConfig, GeneratorKind};
+use super::config::{AugmentConfig, GeneratorConfig, GeneratorKind};
 use super::extractive::Extractive;
 use super::http::{Http, HttpConfig};
 use super::language_model::{LanguageModel, Reader, Writing, model_id};
@@ -87,10 +87,9 @@ impl<'a> Asking<'a> {
             GeneratorKind::Extractive | GeneratorKind::Replay => (self.extractive().model_id(), Value::Null),
             GeneratorKind::Decoder => {
                 let id = self.decoder.as_ref().map(|(_, id)| id.clone()).unwrap_or_default();
-                let writing = &self.config.generator;
-                let params =
-                    json!([writing.max_new_tokens, writing.temperature, writing.top_k, writing.top_p]);
-                (id, params)
+                let GeneratorConfig { max_new_tokens, temperature, top_k, top_p, .. } =
+                    &self.config.generator;
+                (id, json!([max_new_tokens, temperature, top_k, top_p, self.stop()]))
             }
             GeneratorKind::Http => {
                 let HttpConfig { model, api, max_new_tokens, temperature, top_p, extra, .. } = self.http()?;
@@ -163,7 +162,15 @@ impl<'a> Asking<'a> {
     }
 
     fn http(&self) -> Result<HttpConfig> {
-        Ok(self.config.http.generator(&self.config.generator)?)
+        let mut config = self.config.http.generator(&self.config.generator)?;
+        if !self.stop().is_empty() {
+            config.extra.entry("stop").or_insert_with(|| json!([self.stop()]));
+        }
+        Ok(config)
+    }
+
+    fn stop(&self) -> &str {
+        self.template.as_ref().map_or("", |template| &template.stop)
     }
 }
 

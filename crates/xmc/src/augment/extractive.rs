@@ -3,7 +3,7 @@
 //! A page is cut at punctuation, line ends and stop words; what is left between them are phrases of one to six words. They
 //! are ranked as RAKE does (Rose et al., Automatic Keyword Extraction from Individual Documents, 2010): a word counts
 //! its degree / its frequency, where its degree are the words of the phrases that it stands in, and a phrase the sum of its
-//! words; ties go to the first. An item without metadata gives its own text.
+//! words; ties go to the first.
 
 use std::collections::{HashMap, HashSet};
 
@@ -44,16 +44,18 @@ impl Generate for Extractive {
     }
 }
 
-/// The title, then the best phrases, each once however it is written.
+/// The title, then the best phrases, each once however it is written. An item without metadata is its own title and page.
 fn phrases(item: &Item, most: usize) -> Vec<String> {
-    let Some(meta) = &item.meta else { return vec![item.text.clone()] };
-    let title = meta.title.as_deref().unwrap_or_default();
+    let (title, body) = match &item.meta {
+        Some(meta) => (meta.title.as_deref().unwrap_or_default(), meta.body.as_deref().unwrap_or_default()),
+        None => (item.text.as_str(), item.text.as_str()),
+    };
     let title = title.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut all = Vec::new();
     if !title.is_empty() {
         all.push(title);
     }
-    all.extend(ranked(meta.body.as_deref().unwrap_or_default()));
+    all.extend(ranked(body));
     let mut seen = HashSet::new();
     all.retain(|phrase| seen.insert(phrase.to_lowercase()));
     all.truncate(most);
@@ -114,8 +116,10 @@ mod tests {
     }
 
     #[test]
-    fn an_item_without_a_page_gives_its_own_text_and_an_empty_page_nothing() {
+    fn an_item_without_a_page_gives_its_own_text_and_phrases_of_it_and_an_empty_page_nothing() {
         assert_eq!(phrases(&item(None), 10), ["own text"]);
+        let long = Item { text: "A guide to the whale, and to the ship".to_owned(), ..item(None) };
+        assert_eq!(phrases(&long, 10), ["A guide to the whale, and to the ship", "guide", "whale", "ship"]);
         assert!(phrases(&item(Some(Meta::default())), 10).is_empty());
     }
 }

@@ -36,6 +36,8 @@ pub struct Reader {
     /// What all prompts begin with, and its ids, those of the chat before it too.
     start: (String, Vec<u32>),
     behind: Vec<u32>,
+    /// Where answers end, and the token that it is, if it is one.
+    stop: (String, Option<u32>),
     positions: usize,
 }
 
@@ -60,7 +62,12 @@ impl Reader {
         }
         start.extend(tokenizer.encode_words(&words)?);
         let behind = tokenizer.encode_words(&chat.behind)?;
-        Ok(Reader { tokenizer, start: (words, start), behind, positions: config.positions })
+        let stop = match tokenizer.encode_words(&template.stop)?[..] {
+            [id] => Some(id),
+            _ => None,
+        };
+        let stop = (template.stop.clone(), stop);
+        Ok(Reader { tokenizer, start: (words, start), behind, stop, positions: config.positions })
     }
 
     /// The first `tokens` tokens of a text.
@@ -140,19 +147,21 @@ impl LanguageModel {
             prompt: ids,
             seed: prompt.seed,
             max_new_tokens: self.writing.max_new_tokens,
-            stop: self.decoder.config().eos.clone(),
+            stop: self.decoder.config().eos.iter().copied().chain(self.reader.stop.1).collect(),
         })
     }
 
     fn answer(&self, asked: Asked, generated: &Generated) -> Result<Answer> {
-        let finish = match generated.finish {
-            generate::Finish::Stop => Finish::Stop,
-            generate::Finish::Length => Finish::Length,
-        };
+        let mut text = self.reader.tokenizer.decode(&generated.ids)?;
+        let stop = Some(self.reader.stop.0.as_str()).filter(|stop| !stop.is_empty());
+        let end = stop.and_then(|stop| text.find(stop));
+        text.truncate(end.unwrap_or(text.len()));
+        let complete = end.is_some() || generated.finish == generate::Finish::Stop;
+        let finish = if complete { Finish::Stop } else { Finish::Length };
         Ok(Answer {
             key: asked.key,
             source: asked.source,
-            text: self.reader.tokenizer.decode(&generated.ids)?,
+            text,
             finish,
             prompt_tokens: asked.tokens,
             new_tokens: generated.ids.len() as u64,

@@ -75,7 +75,7 @@ impl Leaks {
         match (test_rows, self.rows.first()) {
             (TestRows::Refuse, Some(first)) => Err(Error::Mismatch(format!(
                 "training row {} has the text of test row {}, and {} such rows could get new labels: \
-                 leave them out with --exclude-test",
+                 leave them out with --set exclude_test=true",
                 first.found,
                 first.test,
                 self.rows.len()
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(found.texts, [Leak { found: 1, test: 0 }]);
         let message = found.guard(TestRows::Refuse).unwrap_err().to_string();
         assert!(message.contains("training row 1") && message.contains("test row 1"), "{message}");
-        assert!(message.contains("--exclude-test"), "{message}");
+        assert!(message.contains("exclude_test=true"), "{message}");
         let guard = found.guard(TestRows::Exclude).unwrap();
         assert!(guard.blocks_row(1) && !guard.blocks_row(0) && guard.blocks_text(1) && !guard.blocks_text(0));
         assert_eq!(found.guard(TestRows::Keep).unwrap(), Guard::default());

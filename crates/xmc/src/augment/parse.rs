@@ -117,11 +117,13 @@ impl Parser {
             return None;
         }
         let meta = item.meta.as_ref();
+        // Who was not asked anything may well answer with the item's own text.
         let own = [Some(item.text.as_str()), meta.and_then(|meta| meta.url.as_deref())];
+        let own = own.into_iter().flatten().filter(|_| !self.asked.is_empty());
         let counts = &mut self.counts;
         let reason = if folded.split_whitespace().count() > LONGEST {
             &mut counts.long
-        } else if self.asked.contains(&folded) || own.into_iter().flatten().any(|own| fold(own) == folded) {
+        } else if self.asked.contains(&folded) || own.map(fold).any(|own| own == folded) {
             &mut counts.echoes
         } else if seen.contains(&folded) {
             &mut counts.repeated

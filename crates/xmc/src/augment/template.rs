@@ -7,6 +7,7 @@
 //! body_characters = 7500        # of a page at most, then
 //! body_tokens = 750             # at most, where the tokenizer is at hand
 //! known = 10                    # known counterparts that are shown
+//! stop = "\n\n"                 # where an answer ends, beside the model's own end
 //! parts = ["Title: {title}\n", "{body}\n", "Search queries:\n"]
 //! ```
 //!
@@ -38,6 +39,8 @@ pub struct Template {
     pub body_tokens: usize,
     /// Lines of `{known}` at most.
     pub known: usize,
+    /// Where an answer ends, beside the model's own end; nothing if empty.
+    pub stop: String,
     /// What is written, one after the other.
     pub parts: Vec<String>,
 }
@@ -50,6 +53,7 @@ impl Default for Template {
             body_characters: 7500,
             body_tokens: 750,
             known: 10,
+            stop: String::new(),
             parts: Vec::new(),
         }
     }

@@ -111,6 +111,7 @@ pub(crate) struct RunAll {
 ///
 ///   chat = true
 ///   body_tokens = 750
+///   stop = "\n\n"
 ///   parts = ["Write search queries for this page.\n", "Title: {title}\n", "{body}\n", "Queries:\n"]
 ///
 /// with the places {text}, {title}, {body}, {url} and {known}. A part with a place that an item does not fill is left out.

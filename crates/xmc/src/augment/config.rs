@@ -280,6 +280,11 @@ impl Settings for AugmentConfig {
 
     fn check_values(&self) -> Result<()> {
         self.check_counts()?;
+        let template = &self.generator.template;
+        let known = matches!(template.as_str(), "instructed" | "fields") || template.ends_with(".toml");
+        if !known {
+            return Err(Error::config("generator.template", template, keys::TEMPLATE));
+        }
         self.check_numbers()?;
         if self.build.k > self.map.k {
             let expected = format!("at most map.k, {}: no more neighbours are kept", self.map.k);
@@ -385,6 +390,7 @@ mod tests {
             "direction=row",
             "generator.kind=oracle",
             "generator.temperature=-1",
+            "generator.template=best",
             "generator.top_p=0",
             "http.concurrency=0",
             "http.timeout=0",

@@ -12,6 +12,8 @@ const ON_OFF: &str = "true or false";
 const COUNT: &str = "a whole number, 1 or more";
 /// A setting that limits.
 const LIMIT: &str = "a whole number; 0 for no limit";
+/// Known templates, or one's own.
+pub(super) const TEMPLATE: &str = "\"instructed\", \"fields\" or a path that ends with .toml";
 /// A number that may be 0.
 pub(super) const FROM_ZERO: &str = "a number, 0 or more";
 /// A number that may not.
@@ -66,7 +68,7 @@ const GENERATOR: Group = Group {
         key(
             "template",
             "What a language model reads. instructed: instructions in a chat. fields: what is known, and a header to continue, for a model that was tuned on answers. Or a TOML file with `parts` (see `xmc augment generate --help`).",
-            "\"instructed\", \"fields\" or a path",
+            TEMPLATE,
         ),
         key("max_new_tokens", "Tokens of an answer at most.", COUNT),
         key("temperature", "Divides logits before a token is drawn; 0 takes the likeliest.", FROM_ZERO),

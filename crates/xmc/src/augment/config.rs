@@ -1,6 +1,6 @@
 //! What does an augmentation do? Mirrors `run.toml` in its folder.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -281,7 +281,8 @@ impl Settings for AugmentConfig {
     fn check_values(&self) -> Result<()> {
         self.check_counts()?;
         let template = &self.generator.template;
-        let known = matches!(template.as_str(), "instructed" | "fields") || template.ends_with(".toml");
+        let known = matches!(template.as_str(), "instructed" | "fields")
+            || Path::new(template).extension().is_some_and(|end| end == "toml");
         if !known {
             return Err(Error::config("generator.template", template, keys::TEMPLATE));
         }

@@ -154,13 +154,15 @@ impl Default for HttpSettings {
 }
 
 impl HttpSettings {
+    /// Further fields of a request.
+    fn fields(&self) -> Result<serde_json::Map<String, serde_json::Value>> {
+        let Some(text) = &self.extra else { return Ok(serde_json::Map::new()) };
+        serde_json::from_str(text)
+            .map_err(|e| Error::config("http.extra", text, format!("{} ({e})", keys::OBJECT)))
+    }
+
     /// What a generator behind HTTP is made with.
     pub fn generator(&self, writing: &GeneratorConfig) -> Result<HttpConfig> {
-        let extra = match &self.extra {
-            Some(text) => serde_json::from_str(text)
-                .map_err(|e| Error::config("http.extra", text, format!("a JSON object ({e})")))?,
-            None => serde_json::Map::new(),
-        };
         Ok(HttpConfig {
             url: self.url.clone().unwrap_or_default(),
             model: self.model.clone().unwrap_or_default(),
@@ -169,7 +171,7 @@ impl HttpSettings {
             max_new_tokens: writing.max_new_tokens,
             temperature: writing.temperature,
             top_p: writing.top_p,
-            extra,
+            extra: self.fields()?,
             concurrency: self.concurrency,
             requests_per_minute: self.requests_per_minute,
             tokens_per_minute: self.tokens_per_minute,
@@ -287,6 +289,7 @@ impl Settings for AugmentConfig {
             return Err(Error::config("generator.template", template, keys::TEMPLATE));
         }
         self.check_numbers()?;
+        self.http.fields()?;
         if self.build.k > self.map.k {
             let expected = format!("at most map.k, {}: no more neighbours are kept", self.map.k);
             return Err(Error::config("build.k", self.build.k, expected));

@@ -14,6 +14,8 @@ const COUNT: &str = "a whole number, 1 or more";
 const LIMIT: &str = "a whole number; 0 for no limit";
 /// Known templates, or one's own.
 pub(super) const TEMPLATE: &str = "\"instructed\", \"fields\" or a path that ends with .toml";
+/// Fields of a request.
+pub(super) const OBJECT: &str = "a JSON object in a text";
 /// A number that may be 0.
 pub(super) const FROM_ZERO: &str = "a number, 0 or more";
 /// A number that may not.
@@ -90,7 +92,7 @@ const HTTP: Group = Group {
             "Environment variable that holds the key; the key itself is written nowhere.",
             "a text",
         ),
-        key("extra", "Further fields of a request, such as {\"top_k\": 200}.", "a JSON object in a text"),
+        key("extra", "Further fields of a request, such as {\"top_k\": 200}.", OBJECT),
         key("concurrency", "Requests under way at most.", COUNT),
         key("requests_per_minute", "Requests a minute at most; unset for any number.", COUNT),
         key("tokens_per_minute", "Tokens read and written a minute at most; unset for any number.", COUNT),

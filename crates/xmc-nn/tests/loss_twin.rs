@@ -85,7 +85,7 @@ impl Problem {
             }
             Criterion::Bce => {
                 let all: f64 = s.iter().map(|&s| softplus(s)).sum();
-                (all - kept.iter().map(|&(p, _)| p).sum::<f64>()) / self.l as f64
+                (all - kept.iter().map(|&(p, w)| w * p).sum::<f64>()) / self.l as f64
             }
             Criterion::SoftTopK { k, alpha } => {
                 let k = match k {

@@ -136,6 +136,9 @@ impl LanguageModel {
     /// What is continued, or why it cannot be.
     fn request(&self, prompt: &Prompt) -> std::result::Result<Request, String> {
         let ids = self.reader.rest(&prompt.text).map_err(|problem| problem.to_string())?;
+        if ids.is_empty() {
+            return Err("a prompt with no token behind what all begin with".to_owned());
+        }
         let tokens = self.reader.start.1.len() + ids.len();
         if tokens >= self.reader.positions {
             return Err(format!(
@@ -197,9 +200,13 @@ impl Generate for LanguageModel {
         let (asked, failed) = (RefCell::new(HashMap::new()), RefCell::new(Vec::new()));
         let number = Cell::new(0);
         let mut window: Vec<(Prompt, Request)> = Vec::new();
+        let mut prompts = prompts.fuse();
         let requests = std::iter::from_fn(|| {
-            if window.is_empty() {
-                for prompt in (&mut *prompts).take(WINDOW) {
+            // All of a window may be refused.
+            while window.is_empty() {
+                let mut next = prompts.by_ref().take(WINDOW).peekable();
+                next.peek()?;
+                for prompt in next {
                     match self.request(&prompt) {
                         Ok(request) => window.push((prompt, request)),
                         Err(problem) => failed.borrow_mut().push(refused(prompt, problem)),

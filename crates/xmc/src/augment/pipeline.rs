@@ -28,6 +28,7 @@ use super::cache::Cache;
 use super::config::{AugmentConfig, GeneratorKind, ParseConfig};
 use super::embed::{Distinct, Embedder, embed_file};
 use super::files::AUGMENTED;
+use super::http::check_key_env;
 use super::items::{items, targets};
 use super::leaks::{Guard, Leaks, TestRows};
 use super::map::{MapConfig, MapReport, map};
@@ -130,6 +131,8 @@ impl<'e> Pipeline<'e> {
         if path.exists() {
             return Err(Error::file(&path, "is there already: change it, or choose another folder"));
         }
+        // A key that was given for the name of its variable must not get into the file.
+        config.http.key_env.as_deref().map_or(Ok(()), check_key_env)?;
         let data = open_data(&config)?;
         items(&data, config.direction, config.meta.as_deref())?;
         targets(&data, config.direction)?;

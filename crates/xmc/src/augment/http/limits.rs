@@ -35,6 +35,7 @@ impl Bucket {
 pub(super) struct Limits {
     state: Mutex<State>,
     start: Instant,
+    most_time: Duration,
 }
 
 struct State {
@@ -56,7 +57,7 @@ impl Limits {
             spent_tokens: 0,
             cost: 0.0,
         };
-        Limits { state: Mutex::new(state), start: now }
+        Limits { state: Mutex::new(state), start: now, most_time: config.max_time.unwrap_or(Duration::MAX) }
     }
 
     /// Waits until a request of about `tokens` may go out.
@@ -68,15 +69,32 @@ impl Limits {
                 state.tokens.as_mut().map_or(Duration::ZERO, |bucket| bucket.take(tokens as f64, now));
             requests.max(tokens).max(state.paused.saturating_duration_since(now))
         });
-        sleep(wait, stop);
+        self.sleep(wait, stop);
         // A pause that began meanwhile.
         while !stop.load(Ordering::Relaxed) {
             let left = self.with(|state| state.paused.saturating_duration_since(Instant::now()));
+            if left.is_zero() || self.left().is_zero() {
+                return;
+            }
+            self.sleep(left, stop);
+        }
+    }
+
+    /// Sleeps for `wait`, until there is no reason to go on, or until the time is over.
+    pub(super) fn sleep(&self, wait: Duration, stop: &AtomicBool) {
+        const LOOK: Duration = Duration::from_millis(50);
+        let end = Instant::now() + wait.min(self.left());
+        while !stop.load(Ordering::Relaxed) {
+            let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
             }
-            sleep(left, stop);
+            std::thread::sleep(left.min(LOOK));
         }
+    }
+
+    fn left(&self) -> Duration {
+        self.most_time.saturating_sub(self.start.elapsed())
     }
 
     /// The server asked all to wait.
@@ -107,7 +125,7 @@ impl Limits {
             format!("{tokens} tokens are used, max_tokens allows {}", config.max_tokens.unwrap_or(0))
         } else if config.max_cost.is_some_and(|most| cost >= most) {
             format!("the answers cost {cost:.2}, max_cost allows {:.2}", config.max_cost.unwrap_or(0.0))
-        } else if config.max_time.is_some_and(|most| self.start.elapsed() >= most) {
+        } else if self.left().is_zero() {
             format!("{:.0} seconds are over, as max_hours allows", self.start.elapsed().as_secs_f64())
         } else {
             return Ok(());
@@ -119,19 +137,6 @@ impl Limits {
 
     fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// Sleeps for `wait`, or until there is no reason to go on.
-pub(super) fn sleep(wait: Duration, stop: &AtomicBool) {
-    const LOOK: Duration = Duration::from_millis(50);
-    let end = Instant::now() + wait;
-    while !stop.load(Ordering::Relaxed) {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
-        }
-        std::thread::sleep(left.min(LOOK));
     }
 }
 

@@ -155,6 +155,8 @@ impl Http {
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
+            // Much may have run out since the prompt was taken.
+            limits.check(&self.config)?;
             match request::send(&self.agent, &self.config, self.key.as_deref(), &body) {
                 Ok(reply) => {
                     limits.spent(guess, &reply, &self.config);
@@ -169,7 +171,7 @@ impl Http {
                     if everyone {
                         limits.pause(wait);
                     } else {
-                        limits::sleep(wait, stop);
+                        limits.sleep(wait, stop);
                     }
                     problem = why;
                 }
@@ -250,16 +252,27 @@ impl Generate for Http {
     }
 }
 
+/// Refuses what is no name of an environment variable, and does not show it: it may be the key itself.
+pub(super) fn check_key_env(name: &str) -> xmc_data::error::Result<()> {
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    if !name.is_empty() && name.bytes().all(word) && !name.starts_with(|c: char| c.is_ascii_digit()) {
+        return Ok(());
+    }
+    let expected =
+        "the name of an environment variable, such as API_KEY; the key itself belongs into the variable";
+    Err(Invalid::config("http.key_env", "something else", expected))
+}
+
 /// The key in the environment variable `name`.
 fn key_of(name: &str) -> Result<String> {
+    check_key_env(name)?;
     let expected = "the name of an environment variable that holds the key; set it before you start";
     let key = std::env::var(name).ok().filter(|key| !key.trim().is_empty());
-    let key = key.ok_or_else(|| Invalid::config("generator.key_env", name, expected))?;
+    let key = key.ok_or_else(|| Invalid::config("http.key_env", name, expected))?;
     if key.trim().bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(key.trim().to_owned());
     }
-    Err(Invalid::config("generator.key_env", name, "a variable with a key of visible ASCII characters")
-        .into())
+    Err(Invalid::config("http.key_env", name, "a variable with a key of visible ASCII characters").into())
 }
 
 fn check(config: &HttpConfig) -> Result<()> {
@@ -267,32 +280,23 @@ fn check(config: &HttpConfig) -> Result<()> {
     let host = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
     if host.contains('@') {
         // Not shown: it holds a password.
-        let expected = "an address without user and password; a key goes into an environment variable (generator.key_env)";
-        return Err(Invalid::config("generator.url", "an address with `@`", expected).into());
+        let expected =
+            "an address without user and password; a key goes into an environment variable (http.key_env)";
+        return Err(Invalid::config("http.url", "an address with `@`", expected).into());
     }
     let checks = [
+        ("http.url", config.url.clone(), !host.is_empty(), "an address such as http://localhost:8080/v1"),
+        ("http.model", config.model.clone(), !config.model.is_empty(), "the model's name at the endpoint"),
+        ("http.concurrency", config.concurrency.to_string(), config.concurrency > 0, "at least 1"),
+        ("http.attempts", config.attempts.to_string(), config.attempts > 0, "at least 1"),
         (
-            "generator.url",
-            config.url.clone(),
-            !host.is_empty(),
-            "an address such as http://localhost:8080/v1",
-        ),
-        (
-            "generator.model",
-            config.model.clone(),
-            !config.model.is_empty(),
-            "the model's name at the endpoint",
-        ),
-        ("generator.concurrency", config.concurrency.to_string(), config.concurrency > 0, "at least 1"),
-        ("generator.attempts", config.attempts.to_string(), config.attempts > 0, "at least 1"),
-        (
-            "generator.requests_per_minute",
+            "http.requests_per_minute",
             format!("{:?}", config.requests_per_minute),
             config.requests_per_minute != Some(0),
             "at least 1, or nothing for any number",
         ),
         (
-            "generator.tokens_per_minute",
+            "http.tokens_per_minute",
             format!("{:?}", config.tokens_per_minute),
             config.tokens_per_minute != Some(0),
             "at least 1, or nothing for any number",

@@ -12,6 +12,9 @@ use crate::augment::{Finish, Prompt};
 /// No reply is longer than this many bytes.
 const LONGEST: u64 = 16 << 20;
 
+/// Characters of a message at most.
+const MESSAGE: usize = 400;
+
 /// What came back.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Reply {
@@ -59,13 +62,34 @@ pub(super) fn body(config: &HttpConfig, prompt: &Prompt) -> Vec<u8> {
     body.to_string().into_bytes()
 }
 
-/// One call.
+/// One call. No failure shows the key, which some servers repeat.
 pub(super) fn send(
     agent: &ureq::Agent,
     config: &HttpConfig,
     key: Option<&str>,
     body: &[u8],
 ) -> Result<Reply, Failure> {
+    call(agent, config, key, body).map_err(|failure| match failure {
+        Failure::Fatal(problem) => Failure::Fatal(shown(&problem, key)),
+        Failure::Item(problem) => Failure::Item(shown(&problem, key)),
+        Failure::Passing { problem, after, everyone } => {
+            Failure::Passing { problem: shown(&problem, key), after, everyone }
+        }
+    })
+}
+
+/// What may be shown of a message: the beginning, without the key as it is and as JSON writes it.
+fn shown(problem: &str, key: Option<&str>) -> String {
+    let mut problem = problem.to_owned();
+    if let Some(key) = key {
+        let quoted = Value::from(key).to_string();
+        let inside = quoted.get(1..quoted.len() - 1).unwrap_or(key);
+        problem = problem.replace(inside, "(key)").replace(key, "(key)");
+    }
+    problem.chars().take(MESSAGE).collect()
+}
+
+fn call(agent: &ureq::Agent, config: &HttpConfig, key: Option<&str>, body: &[u8]) -> Result<Reply, Failure> {
     let path = match config.api {
         Api::Chat => "chat/completions",
         Api::Completions => "completions",
@@ -83,7 +107,7 @@ pub(super) fn send(
     let after = header.and_then(|value| asked(value, SystemTime::now()));
     let text = response.body_mut().with_config().limit(LONGEST).read_to_string();
     if status != 200 {
-        return Err(refused(status, after, &text.unwrap_or_default(), key));
+        return Err(refused(status, after, &text.unwrap_or_default()));
     }
     let text = text.map_err(|e| passing(format!("a reply that broke off: {e}")))?;
     reply(&text, config.api).map_err(|problem| passing(format!("a reply that is not understood: {problem}")))
@@ -93,26 +117,21 @@ pub(super) fn send(
 fn unreachable(problem: &ureq::Error) -> Failure {
     match problem {
         ureq::Error::BadUri(_) | ureq::Error::HostNotFound | ureq::Error::Http(_) => {
-            Failure::Fatal(format!("cannot be asked ({problem}): check generator.url"))
+            Failure::Fatal(format!("cannot be asked ({problem}): check http.url"))
         }
         _ => Failure::Passing { problem: format!("no reply: {problem}"), after: None, everyone: false },
     }
 }
 
 /// A reply with another status than 200.
-fn refused(status: u16, after: Option<Duration>, text: &str, key: Option<&str>) -> Failure {
-    let mut said: String = message(text).chars().take(300).collect();
-    if let Some(key) = key {
-        // Some servers repeat what they were sent.
-        said = said.replace(key, "(key)");
-    }
-    let problem = format!("status {status}: {said}");
+fn refused(status: u16, after: Option<Duration>, text: &str) -> Failure {
+    let problem = format!("status {status}: {}", message(text));
     match status {
         429 | 503 => Failure::Passing { problem, after, everyone: true },
         408 | 409 | 425 | 500..=599 => Failure::Passing { problem, after, everyone: false },
         400 | 413 | 422 => Failure::Item(problem),
-        401 | 403 => Failure::Fatal(format!("{problem}; check the key (generator.key_env)")),
-        _ => Failure::Fatal(format!("{problem}; check generator.url and generator.model")),
+        401 | 403 => Failure::Fatal(format!("check the key (http.key_env): {problem}")),
+        _ => Failure::Fatal(format!("check http.url and http.model: {problem}")),
     }
 }
 

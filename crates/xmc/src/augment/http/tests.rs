@@ -136,7 +136,7 @@ fn what_passes_is_waited_for() {
 
 #[test]
 fn what_cannot_work_is_asked_once_and_the_key_is_shown_nowhere() {
-    for (status, advice) in [(401, "generator.key_env"), (404, "generator.model")] {
+    for (status, advice) in [(401, "http.key_env"), (404, "http.model")] {
         let said = r#"{"error":{"message":"bad key sk-very-secret"}}"#;
         let (url, calls) = serve(vec![Act::Say(status, "", said)]);
         let (outcome, answers) = run(config(&url), 3);
@@ -147,6 +147,39 @@ fn what_cannot_work_is_asked_once_and_the_key_is_shown_nowhere() {
     }
     let http = Http::with_key(config("http://a/v1"), Some(KEY.to_owned())).unwrap();
     assert!(!format!("{http:?} {}", http.model_id()).contains(KEY));
+}
+
+#[test]
+fn a_key_that_a_server_repeats_is_not_shown_in_part_or_in_a_reply_that_is_not_understood() {
+    // Where a long message is cut lies within the key; replies are quoted where they are no answers.
+    let long = format!(r#"{{"error":{{"message":"{}sk-very-secret"}}}}"#, "x".repeat(380)).leak();
+    for (status, said) in [
+        (400, &*long),
+        (400, "sk-very-secret, in plain text"),
+        (200, r#"{"choices":"sk-very-secret"}"#),
+        (200, r#"{"choices":[{"message":{"content":["sk-very-secret"]}}]}"#),
+    ] {
+        let (url, _) = serve(vec![Act::Say(status, "", said)]);
+        let (outcome, answers) = run(HttpConfig { attempts: 1, ..config(&url) }, 1);
+        outcome.unwrap();
+        assert_eq!(answers[0].finish, Finish::Failed);
+        assert!(!answers[0].text.contains("sk-"), "{}", answers[0].text);
+    }
+}
+
+#[test]
+fn time_runs_out_for_who_waits_too() {
+    for status in [429, 500] {
+        let (url, calls) = serve(vec![Act::Say(status, "Retry-After: 30\r\n", "")]);
+        let max_time = Some(Duration::from_millis(300));
+        let start = Instant::now();
+        let (outcome, answers) = run(HttpConfig { max_time, ..config(&url) }, 2);
+        let problem = outcome.unwrap_err().to_string();
+        assert!(problem.contains("max_hours"), "{problem}");
+        assert_eq!((answers.len(), calls.lock().unwrap().len()), (0, 1));
+        // Not so long as the server asks.
+        assert!(start.elapsed() < Duration::from_secs(25), "{:?}", start.elapsed());
+    }
 }
 
 #[test]
@@ -213,10 +246,13 @@ fn what_cannot_be_asked_is_refused_before() {
         Http::new(config).unwrap_err().to_string()
     };
     let problem = with(|config| config.url = "http://me:secret@host/v1".to_owned());
-    assert!(problem.contains("generator.url") && !problem.contains("secret"), "{problem}");
+    assert!(problem.contains("http.url") && !problem.contains("secret"), "{problem}");
     assert!(with(|config| config.url = "localhost".to_owned()).contains("http://localhost:8080/v1"));
-    assert!(with(|config| config.model.clear()).contains("generator.model"));
+    assert!(with(|config| config.model.clear()).contains("http.model"));
     assert!(with(|config| config.concurrency = 0).contains("at least 1"));
     let problem = with(|config| config.key_env = Some("XMC_NO_SUCH_KEY".to_owned()));
-    assert!(problem.contains("XMC_NO_SUCH_KEY"), "{problem}");
+    assert!(problem.contains("http.key_env") && problem.contains("XMC_NO_SUCH_KEY"), "{problem}");
+    // Whoever gives the key in place of the name of its variable does not see it again.
+    let problem = with(|config| config.key_env = Some(KEY.to_owned()));
+    assert!(problem.contains("http.key_env") && !problem.contains("sk-"), "{problem}");
 }

@@ -6,10 +6,11 @@
 //!
 //! A key is a hash of all that an answer depends on, so a changed template or temperature asks again, and a second run asks
 //! nothing. The files are synchronised every few answers: a crash loses those at most, and half a line at the end is cut
-//! off. A line with a wrong checksum counts as missing. Of several lines with one key the last counts.
+//! off. A line with a wrong checksum counts as missing. Of several lines with one key the last counts. One process at a time
+//! has the folder.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -65,6 +66,10 @@ pub struct Cache {
     last: (File, u32, u64),
     /// The file that was read last, and its number.
     reader: Option<(u32, File)>,
+    /// Held open: the lock ends with the process, however it ends.
+    lock: File,
+    /// Bytes of a file, about.
+    most: u64,
     /// Answers since the last synchronisation.
     fresh: usize,
     damaged: usize,
@@ -77,15 +82,13 @@ impl Cache {
     /// If the folder or a file cannot be read or written, or another process has it.
     pub fn open(dir: &Path) -> Result<Self> {
         create(dir)?;
+        let lock = lock(dir)?;
         let (mut places, mut damaged, mut shard) = (HashMap::new(), 0, 0);
         while path(dir, shard + 1).exists() {
             damaged += read_shard(dir, shard, &mut places)?.1;
             shard += 1;
         }
-        let last = path(dir, shard);
-        let file = OpenOptions::new().create(true).append(true).open(&last).map_err(Error::io(&last))?;
-        let busy = "another process writes answers here: wait for it, or choose another folder";
-        file.try_lock().map_err(|_| Error::file(&last, busy))?;
+        let (last, file) = (path(dir, shard), shard_file(dir, shard)?);
         let (length, wrong) = read_shard(dir, shard, &mut places)?;
         file.set_len(length).map_err(Error::io(&last))?;
         Ok(Cache {
@@ -93,6 +96,8 @@ impl Cache {
             places,
             last: (file, shard, length),
             reader: None,
+            lock,
+            most: SHARD,
             fresh: 0,
             damaged: damaged + wrong,
         })
@@ -141,19 +146,21 @@ impl Cache {
 
     /// Keeps an answer.
     pub fn push(&mut self, answer: &Answer) -> Result<()> {
-        if self.last.2 >= SHARD {
+        if self.last.2 >= self.most {
             self.sync()?;
             let number = self.last.1 + 1;
-            let next = path(&self.dir, number);
-            let file = OpenOptions::new().create(true).append(true).open(&next).map_err(Error::io(&next))?;
-            self.last = (file, number, 0);
+            self.last = (shard_file(&self.dir, number)?, number, 0);
         }
         let (file, shard, length) = &mut self.last;
         let mut bytes =
             serde_json::to_vec(&Line::new(answer)?).map_err(|e| Error::Mismatch(e.to_string()))?;
         bytes.push(b'\n');
         let io = path(&self.dir, *shard);
-        file.write_all(&bytes).map_err(Error::io(&io))?;
+        if let Err(problem) = file.write_all(&bytes) {
+            // On a full disk: half a line must not run into what comes behind.
+            let _ = file.set_len(*length);
+            return Err(Error::io(&io)(problem));
+        }
         let (at, failed) = (*length, answer.finish == Finish::Failed);
         let place = Place { shard: *shard, at, length: bytes.len() as u64, failed };
         self.places.insert(answer.key.clone(), place);
@@ -169,8 +176,40 @@ impl Cache {
     }
 }
 
+impl Drop for Cache {
+    fn drop(&mut self) {
+        // A process that was started meanwhile may hold a copy of the file for a moment; closing ours would not be enough.
+        let _ = self.lock.unlock();
+    }
+}
+
 fn path(dir: &Path, shard: u32) -> PathBuf {
     dir.join(format!("shard-{shard:05}.jsonl"))
+}
+
+/// One process at a time: a file of its own, as shards change while one works.
+fn lock(dir: &Path) -> Result<File> {
+    let path = dir.join("lock");
+    let file = File::create(&path).map_err(Error::io(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let busy = "another process writes answers here: wait for it, or choose another folder";
+            Err(Error::file(dir, busy))
+        }
+        Err(TryLockError::Error(problem)) => Err(Error::io(&path)(problem)),
+    }
+}
+
+/// A shard to write to, whose name is safe from a loss of power as well.
+fn shard_file(dir: &Path, shard: u32) -> Result<File> {
+    let path = path(dir, shard);
+    let file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(&path))?;
+    // Some systems do not open folders.
+    if let Ok(folder) = File::open(dir) {
+        let _ = folder.sync_all();
+    }
+    Ok(file)
 }
 
 /// Notes where the answers of a file are; its length up to the last whole line, and how many lines are damaged.
@@ -233,6 +272,23 @@ mod tests {
         assert!(cache.has("b", false) && !cache.has("b", true));
         cache.push(&answer("b", "two")).unwrap();
         assert!(cache.has("b", true));
+    }
+
+    #[test]
+    fn answers_go_on_in_the_next_file_and_no_other_process_writes_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut cache = Cache::open(dir.path()).unwrap();
+        cache.most = 300;
+        for key in 0..9 {
+            cache.push(&answer(&key.to_string(), "whale")).unwrap();
+        }
+        assert!(path(dir.path(), 2).exists());
+        assert!(Cache::open(dir.path()).unwrap_err().to_string().contains("another process"));
+        drop(cache);
+        let mut cache = Cache::open(dir.path()).unwrap();
+        for key in (0..9).map(|key| key.to_string()) {
+            assert_eq!(cache.get(&key).unwrap(), Some(answer(&key, "whale")));
+        }
     }
 
     #[test]

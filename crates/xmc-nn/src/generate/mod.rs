@@ -45,10 +45,13 @@ pub struct Request {
     pub stop: Vec<u32>,
 }
 
+/// Whether a text of these tokens is complete.
+pub type Complete<'a> = &'a (dyn Fn(&[u32]) -> bool + Sync);
+
 /// Why a text ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finish {
-    /// By a stop token.
+    /// By a stop token, or because it says all that it should.
     Stop,
     /// It has as many tokens as were asked for, or as the decoder has positions.
     Length,
@@ -129,6 +132,16 @@ impl<'a> Generator<'a> {
         requests: impl Iterator<Item = Request>,
         done: &mut dyn FnMut(usize, Generated) -> Result<()>,
     ) -> Result<Usage> {
+        self.run_until(requests, &|_| false, done)
+    }
+
+    /// The same; a text also ends, all of its tokens in it, as soon as `complete` says so of its tokens.
+    pub fn run_until(
+        &mut self,
+        requests: impl Iterator<Item = Request>,
+        complete: Complete<'_>,
+        done: &mut dyn FnMut(usize, Generated) -> Result<()>,
+    ) -> Result<Usage> {
         let mut usage = Usage::default();
         let mut requests = requests.enumerate().fuse();
         // A run that failed may have left some.
@@ -136,14 +149,14 @@ impl<'a> Generator<'a> {
         loop {
             let fresh = self.take(&mut requests, &mut usage, done)?;
             if fresh > 0 {
-                self.prefill(&mut usage, done)?;
+                self.prefill(&mut usage, complete, done)?;
                 // Those of one token are done already and make room.
                 continue;
             }
             if self.slots.iter().all(|slot| slot.number.is_none()) {
                 return Ok(usage);
             }
-            self.advance(&mut usage, done)?;
+            self.advance(&mut usage, complete, done)?;
         }
     }
 
@@ -182,19 +195,22 @@ impl<'a> Generator<'a> {
     fn prefill(
         &mut self,
         usage: &mut Usage,
+        complete: Complete<'_>,
         done: &mut dyn FnMut(usize, Generated) -> Result<()>,
     ) -> Result<()> {
         let mut fresh: Vec<&mut Slot> = self.slots.iter_mut().filter(|slot| slot.is_fresh()).collect();
         let (prompts, mut caches): (Vec<&[u32]>, Vec<&mut Cache>) =
             fresh.iter_mut().map(|slot| (&*slot.request.prompt, &mut slot.cache)).unzip();
         let mut logits = prefill::prefill(self.decoder, &prompts, &mut caches, self.prefix.as_ref())?;
-        draw(&mut fresh, &self.sampling, &mut logits, self.decoder.config().vocab, usage, done)
+        let how = (&self.sampling, complete);
+        draw(&mut fresh, how, &mut logits, self.decoder.config().vocab, usage, done)
     }
 
     /// One more token for every sequence.
     fn advance(
         &mut self,
         usage: &mut Usage,
+        complete: Complete<'_>,
         done: &mut dyn FnMut(usize, Generated) -> Result<()>,
     ) -> Result<()> {
         let mut active: Vec<&mut Slot> = self.slots.iter_mut().filter(|slot| slot.number.is_some()).collect();
@@ -202,14 +218,14 @@ impl<'a> Generator<'a> {
         let mut caches: Vec<&mut Cache> = active.iter_mut().map(|slot| &mut slot.cache).collect();
         let logits = self.step.run(self.decoder, &mut caches, &ids);
         usage.steps += 1;
-        draw(&mut active, &self.sampling, logits, self.decoder.config().vocab, usage, done)
+        draw(&mut active, (&self.sampling, complete), logits, self.decoder.config().vocab, usage, done)
     }
 }
 
 /// Draws a token for every slot from `logits [slots, vocab]`; slots that end become free.
 fn draw(
     slots: &mut [&mut Slot],
-    sampling: &Sampling,
+    (sampling, complete): (&Sampling, Complete<'_>),
     logits: &mut [f32],
     vocab: usize,
     usage: &mut Usage,
@@ -219,7 +235,7 @@ fn draw(
     let ends: Vec<Option<Finish>> = slots
         .par_iter_mut()
         .zip(logits.par_chunks_exact_mut(vocab))
-        .map(|(slot, logits)| slot.draw(logits, sampling))
+        .map(|(slot, logits)| slot.draw(logits, sampling, complete))
         .collect::<Result<_>>()?;
     for (slot, finish) in slots.iter_mut().zip(ends) {
         if let (Some(finish), Some(number)) = (finish, slot.number) {
@@ -251,13 +267,21 @@ impl Slot {
     }
 
     /// The next token; why the text ends with it, if it does.
-    fn draw(&mut self, logits: &mut [f32], sampling: &Sampling) -> Result<Option<Finish>> {
+    fn draw(
+        &mut self,
+        logits: &mut [f32],
+        sampling: &Sampling,
+        complete: Complete<'_>,
+    ) -> Result<Option<Finish>> {
         let drawn = self.sampler.draw(logits, sampling, self.request.seed, self.ids.len())?;
         self.log_likelihood += drawn.log_probability;
         if self.request.stop.contains(&drawn.id) {
             return Ok(Some(Finish::Stop));
         }
         self.ids.push(drawn.id);
+        if complete(&self.ids) {
+            return Ok(Some(Finish::Stop));
+        }
         Ok((self.ids.len() == self.limit).then_some(Finish::Length))
     }
 }

@@ -144,6 +144,28 @@ fn texts_end_at_a_stop_token_or_at_their_length_or_with_the_positions() {
 }
 
 #[test]
+fn texts_end_where_they_are_complete_and_what_is_beside_them_goes_on() {
+    let decoder = decoder(Quantization::Q8_0, false);
+    let free = all(&decoder, WARM, 3, None, requests(12));
+    let mut found = vec![None; free.len()];
+    let usage = Generator::new(&decoder, WARM, 3, None)
+        .unwrap()
+        .run_until(requests(12).into_iter(), &|ids| ids.len() == 4, &mut |i, generated| {
+            found[i] = Some(generated);
+            Ok(())
+        })
+        .unwrap();
+    let mut tokens = 0;
+    for (free, found) in free.iter().zip(found.into_iter().map(Option::unwrap)) {
+        let expected = if free.ids.len() < 4 { free.finish } else { Finish::Stop };
+        assert_eq!((&found.ids[..], found.finish), (&free.ids[..free.ids.len().min(4)], expected));
+        tokens += found.ids.len() + usize::from(found.ids.len() < 4 && found.finish == Finish::Stop);
+    }
+    assert!(free.iter().any(|text| text.ids.len() > 4));
+    assert_eq!(usage.new_tokens, tokens);
+}
+
+#[test]
 fn likelihoods_sum_over_the_tokens_from_a_place_on() {
     let decoder = decoder(Quantization::F32, false);
     let texts = [vec![4u32, 9, 2, 77], vec![1], vec![8, 8, 120]];

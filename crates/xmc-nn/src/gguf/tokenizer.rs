@@ -376,6 +376,30 @@ mod tests {
     }
 
     #[test]
+    fn names_of_special_tokens_are_words_like_others_if_asked() {
+        let mut seen = 0;
+        for name in KINDS {
+            let (special, plain) = (tokenizer(name, 512), tokenizer(name, 512).plain());
+            for content in ["<|end|>", "<tool>", "</s>"] {
+                let text = format!("the tide {content}");
+                if !special.names_special(&text) {
+                    assert_eq!(special.encode_words(&text).unwrap(), plain.encode_words(&text).unwrap());
+                    continue;
+                }
+                let control = special.encode_words(content).unwrap();
+                assert_eq!(control.len(), 1, "{name} {content}");
+                let ids = plain.encode_words(&text).unwrap();
+                assert!(!ids.contains(&control[0]), "{name} {content}: {ids:?}");
+                assert_eq!(plain.decode(&ids).unwrap(), text, "{name}");
+                seen += 1;
+            }
+            assert_eq!(special.fingerprint(), plain.fingerprint());
+        }
+        assert!(seen >= KINDS.len() - 1, "{seen}");
+        assert_ne!(tokenizer("llama", 512).fingerprint(), tokenizer("qwen2", 512).fingerprint());
+    }
+
+    #[test]
     fn what_is_not_known_is_refused_by_name() {
         let good = || {
             Writer::default()

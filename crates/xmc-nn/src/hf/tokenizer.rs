@@ -12,6 +12,7 @@ use tokenizers::{
 };
 use xmc_data::Strings;
 use xmc_data::formats::atomic::write_atomically;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::word_piece;
 use crate::error::{Error, Result};
@@ -161,6 +162,31 @@ impl Tokenizer {
     /// Ids of the words of a text alone, without special tokens, and none for an empty text.
     pub fn encode_words(&self, text: &str) -> Result<Vec<u32>> {
         self.cut(text, false)
+    }
+
+    /// The same tokenizer, to which the names of special tokens are words like all others: for texts of strangers.
+    pub fn plain(mut self) -> Self {
+        self.inner.set_encode_special_tokens(true);
+        self
+    }
+
+    /// Whether a text names a special token.
+    pub fn names_special(&self, text: &str) -> bool {
+        self.inner
+            .get_added_tokens_decoder()
+            .values()
+            .any(|token| token.special && !token.content.is_empty() && text.contains(&token.content))
+    }
+
+    /// A hash of the files that say how texts are cut.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hash = Xxh3::new();
+        for (name, bytes) in &self.files {
+            hash.update(name.as_bytes());
+            hash.update(&(bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        }
+        hash.digest()
     }
 
     /// The text of ids, without special tokens.

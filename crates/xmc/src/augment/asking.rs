@@ -9,7 +9,7 @@ use xmc_nn::decoder::Source;
 use xmc_nn::generate::Sampling;
 
 use super::cache::Cache;
-use super::config::{AugmentConfig, GeneratorConfig, GeneratorKind};
+use super::config::{AugmentConfig, GeneratorConfig, GeneratorKind, HttpSettings};
 use super::extractive::Extractive;
 use super::http::{Http, HttpConfig};
 use super::language_model::{LanguageModel, Reader, Writing, model_id};
@@ -38,7 +38,8 @@ pub struct Estimate {
     pub answer_tokens: u64,
     /// Cost at most, by the prices in the settings.
     pub cost: f64,
-    /// Hours at least, where the rates in the settings bind.
+    /// Hours: of a decoder by its speed on this machine, with answers as long as allowed; of HTTP at least, where the rates
+    /// in the settings bind.
     pub hours: f64,
 }
 
@@ -89,7 +90,8 @@ impl<'a> Asking<'a> {
                 let id = self.decoder.as_ref().map(|(_, id)| id.clone()).unwrap_or_default();
                 let GeneratorConfig { max_new_tokens, temperature, top_k, top_p, .. } =
                     &self.config.generator;
-                (id, json!([max_new_tokens, temperature, top_k, top_p, self.stop()]))
+                let reader = self.reader.as_ref().map(Reader::fingerprint);
+                (id, json!([max_new_tokens, temperature, top_k, top_p, self.stop(), reader]))
             }
             GeneratorKind::Http => {
                 let HttpConfig { model, api, max_new_tokens, temperature, top_p, extra, .. } = self.http()?;
@@ -110,17 +112,10 @@ impl<'a> Asking<'a> {
 
     /// Who answers, ready to do so.
     pub(super) fn generator(&self) -> Result<Box<dyn Generate>> {
-        let writing = &self.config.generator;
-        Ok(match (&self.decoder, &self.template) {
-            (Some((path, _)), Some(template)) => {
-                let sampling =
-                    Sampling { temperature: writing.temperature, top_k: writing.top_k, top_p: writing.top_p };
-                let writing =
-                    Writing { max_new_tokens: writing.max_new_tokens, sampling, slots: writing.batch_size };
-                Box::new(LanguageModel::open(path, template, writing)?)
-            }
+        Ok(match (self.language_model(), &self.template) {
+            (Some(model), _) => Box::new(model?),
             (None, Some(_)) => Box::new(Http::new(self.http()?)?),
-            _ => Box::new(self.extractive()),
+            (None, None) => Box::new(self.extractive()),
         })
     }
 
@@ -140,7 +135,7 @@ impl<'a> Asking<'a> {
             }
             estimate.prompts += 1;
             estimate.prompt_tokens += match &self.reader {
-                Some(reader) => reader.count(&prompt.text)?,
+                Some(reader) => (reader.start().len() + reader.rest(&prompt.text)?.len()) as u64,
                 None => prompt.text.chars().count() as u64 / CHARACTERS,
             };
         }
@@ -149,12 +144,29 @@ impl<'a> Asking<'a> {
             let http = &self.config.http;
             let (read, written) = (estimate.prompt_tokens as f64, estimate.answer_tokens as f64);
             estimate.cost = (read * http.prompt_price + written * http.answer_price) / 1e6;
-            let minutes = |count: f64, rate: Option<f64>| rate.map_or(0.0, |rate| count / rate);
-            let requests = minutes(estimate.prompts as f64, http.requests_per_minute.map(f64::from));
-            let tokens = minutes(read, http.tokens_per_minute.map(|n| n as f64));
-            estimate.hours = requests.max(tokens) / 60.0;
+            estimate.hours = match &self.reader {
+                Some(reader) => self.decoder_hours(reader, &estimate)?,
+                None => http_hours(http, &estimate),
+            };
         }
         Ok(estimate)
+    }
+
+    /// Hours of the decoder. What prompts have in common is read once.
+    fn decoder_hours(&self, reader: &Reader, estimate: &Estimate) -> Result<f64> {
+        let Some(model) = self.language_model().filter(|_| estimate.prompts > 0) else { return Ok(0.0) };
+        let own = (estimate.prompt_tokens as usize).saturating_sub(estimate.prompts * reader.start().len());
+        let pace = model?.pace(own / estimate.prompts)?;
+        Ok((own as f64 * pace.read + estimate.answer_tokens as f64 * pace.write) / 3600.0)
+    }
+
+    fn language_model(&self) -> Option<Result<LanguageModel>> {
+        let ((path, _), template) = (self.decoder.as_ref()?, self.template.as_ref()?);
+        let GeneratorConfig { max_new_tokens, temperature, top_k, top_p, batch_size, .. } =
+            self.config.generator;
+        let sampling = Sampling { temperature, top_k, top_p };
+        let writing = Writing { max_new_tokens, sampling, slots: batch_size };
+        Some(LanguageModel::open(path, template, writing))
     }
 
     fn extractive(&self) -> Extractive {
@@ -172,6 +184,14 @@ impl<'a> Asking<'a> {
     fn stop(&self) -> &str {
         self.template.as_ref().map_or("", |template| &template.stop)
     }
+}
+
+/// Hours that the rates of `http` make of an estimate.
+fn http_hours(http: &HttpSettings, estimate: &Estimate) -> f64 {
+    let minutes = |count: f64, rate: Option<f64>| rate.map_or(0.0, |rate| count / rate);
+    let requests = minutes(estimate.prompts as f64, http.requests_per_minute.map(f64::from));
+    let tokens = minutes(estimate.prompt_tokens as f64, http.tokens_per_minute.map(|n| n as f64));
+    requests.max(tokens) / 60.0
 }
 
 /// Answers that are there already.

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128};
 
 use super::cache::Cache;
@@ -36,7 +35,10 @@ impl Questions<'_> {
             Some(template) => template.fill(&item, self.cut)?,
             None => String::new(),
         };
-        let all = json!([self.model_id, self.params, self.seed, text, item.text, item.meta]).to_string();
+        // What a language model does not read makes no difference to its answer.
+        let read = if self.template.is_some() { None } else { Some((&item.text, &item.meta)) };
+        let all = serde_json::to_string(&(&self.model_id, &self.params, self.seed, &text, read));
+        let all = all.map_err(|problem| Error::Mismatch(format!("source {}: {problem}", item.source)))?;
         let hash = xxh3_128(all.as_bytes());
         let seed = xxh3_64_with_seed(&hash.to_le_bytes(), self.seed);
         Ok(Prompt { key: format!("{hash:032x}"), source: item.source, text, item, seed })
@@ -135,6 +137,8 @@ impl GenerateReport {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::augment::Direction;
     use crate::events::Silent;

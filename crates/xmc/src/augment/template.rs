@@ -130,16 +130,16 @@ impl Template {
         }
     }
 
-    /// The words that every prompt begins with.
+    /// The words that every prompt begins with: those of the parts before the first that may be left out.
     pub fn start(&self) -> Result<String> {
         let mut start = String::new();
         for part in &self.parts {
+            let mut words = String::new();
             for piece in pieces(part).map_err(Error::Mismatch)? {
-                match piece {
-                    Piece::Words(words) => start.push_str(words),
-                    Piece::Place(_) => return Ok(start),
-                }
+                let Piece::Words(piece) = piece else { return Ok(start) };
+                words.push_str(piece);
             }
+            start.push_str(&words);
         }
         Ok(start)
     }
@@ -289,8 +289,9 @@ mod tests {
         for direction in [Direction::Label, Direction::Instance] {
             for template in [Template::instructed(direction), Template::fields(direction)] {
                 let start = template.start().unwrap();
-                for meta in [None, Some(page())] {
-                    assert!(template.fill(&item(meta), &cut).unwrap().starts_with(&start), "{start}");
+                let nameless = Item { text: String::new(), ..item(Some(page())) };
+                for item in [item(None), item(Some(page())), nameless] {
+                    assert!(template.fill(&item, &cut).unwrap().starts_with(&start), "{start}");
                 }
                 assert_eq!(start.len() > 100, template.chat);
             }

@@ -5,12 +5,13 @@ use std::fs;
 use std::path::Path;
 
 use xmc::augment::config::AugmentConfig;
-use xmc::augment::language_model::{LanguageModel, Writing};
+use xmc::augment::language_model::{LanguageModel, Reader, Writing};
 use xmc::augment::pipeline::Pipeline;
 use xmc::augment::template::Template;
 use xmc::augment::{Answer, Finish, Generate, Item, Prompt};
 use xmc::config;
 use xmc::events::Silent;
+use xmc::nn::decoder::Source;
 use xmc::nn::generate::Sampling;
 
 use crate::toy;
@@ -100,6 +101,82 @@ fn a_dry_run_counts_the_tokens_that_are_read() {
     assert_eq!(longest, 1 + 2 + 1 + 6 + 2 + 1);
     let after = run.estimate(false).unwrap();
     assert_eq!((after.prompts, after.prompt_tokens), (0, 0));
+}
+
+/// A template with `head` before the parts of the run.
+fn with_template(dir: &Path, head: &str) -> String {
+    let path = dir.join("other.toml");
+    fs::write(&path, format!("{head}\nparts = [\"b1 b2 \", \"{{title}} \", \"{{text}} b3\"]\n")).unwrap();
+    format!("generator.template={}", path.display())
+}
+
+#[test]
+fn answers_end_before_their_stop_words_and_nothing_is_written_behind_them() {
+    let dir = tempfile::tempdir().unwrap();
+    init(dir.path());
+    // The likeliest tokens: draws depend on the key, in which the stop words are.
+    let greedy =
+        |head: &str| answers(dir.path(), &[&with_template(dir.path(), head), "generator.temperature=0"], 2);
+    let free = greedy("chat = false");
+    let words: Vec<&str> = free[0].text.split(' ').collect();
+    let stop = format!("{} {}", words[2], words[3]);
+    let stopped = greedy(&format!("chat = false\nstop = \"{stop}\""));
+    assert!(stopped[0].new_tokens <= 4 && free[0].new_tokens == 9, "{:?}", stopped[0]);
+    for (free, stopped) in free.iter().zip(&stopped) {
+        let end = free.text.find(&stop);
+        assert_eq!(stopped.text, free.text[..end.unwrap_or(free.text.len())]);
+        assert_eq!(stopped.finish == Finish::Stop, end.is_some(), "{stopped:?}");
+    }
+}
+
+#[test]
+fn parts_that_are_left_out_are_missed_by_no_prompt() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = init(dir.path());
+    let template = "chat = false\nparts = [\"b1 b2 b3 \", \"a1 {url} \", \"{text}\"]\n";
+    fs::write(dir.path().join("template.toml"), template).unwrap();
+    let report = run.generate(false).unwrap();
+    assert_eq!((report.answers, report.failed), (toy::LABELS, 0));
+}
+
+#[test]
+fn another_chat_is_another_question() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = init(dir.path());
+    with_template(dir.path(), "");
+    fs::rename(dir.path().join("other.toml"), dir.path().join("template.toml")).unwrap();
+    let path = dir.path().join("decoder/tokenizer_config.json");
+    let before = fs::read_to_string(&path).unwrap_or_else(|_| "{}".to_owned());
+    run.generate(false).unwrap();
+    assert_eq!(run.estimate(false).unwrap().prompts, 0);
+    let mut config: serde_json::Value = serde_json::from_str(&before).unwrap();
+    config["chat_template"] = "a1 {{ messages[0].content }} a2 ".into();
+    fs::write(&path, config.to_string()).unwrap();
+    let estimate = run.estimate(false).unwrap();
+    assert_eq!(estimate.prompts, toy::LABELS);
+    assert!(estimate.hours > 0.0, "{estimate:?}");
+    // Two words more for each prompt.
+    let report = run.generate(false).unwrap();
+    assert_eq!((report.prompt_tokens, report.failed), (estimate.prompt_tokens, 0));
+}
+
+#[test]
+fn prompts_have_the_tokens_of_examples() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = Source::open(&decoder(dir.path())).unwrap();
+    let tokenizer = source.tokenizer(64).unwrap();
+    for (parts, shared) in
+        [(vec!["b1 b2 b3\n", "{text}"], 2), (vec!["b1 ", "{title} ", "{text}"], 0), (vec!["{text}"], 0)]
+    {
+        let parts = parts.into_iter().map(str::to_owned).collect();
+        let template = Template { chat: false, parts, ..Template::default() };
+        let reader = Reader::new(&source, &template).unwrap();
+        // Behind the token that begins a text.
+        assert_eq!(reader.start().len(), 1 + shared);
+        let prompt = template.fill(&prompt(0, "a1 a2").item, &|text, n| reader.cut(text, n)).unwrap();
+        let found = [reader.start(), &reader.rest(&prompt).unwrap()].concat();
+        assert_eq!(found[1..], tokenizer.encode_words(&prompt).unwrap(), "{prompt}");
+    }
 }
 
 fn model(dir: &Path) -> LanguageModel {

@@ -41,7 +41,8 @@ impl Examples {
     pub(super) fn read(path: &Path, source: &Source, max_len: usize) -> Result<Self> {
         let max_len = max_len.min(source.config().positions);
         let records = records(path)?;
-        let tokenizer = source.tokenizer(source.config().positions)?;
+        // As a generator reads prompts: words of chats in them are words.
+        let tokenizer = source.tokenizer(source.config().positions)?.plain();
         let Some(&end) = source.config().eos.first() else {
             let problem = "names no token that ends texts, so it could not learn where an answer ends";
             return Err(Error::file(source.path(), problem));

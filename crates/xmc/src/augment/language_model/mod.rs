@@ -1,22 +1,28 @@
 //! How does a decoder on this machine write texts? Its prompts have a common start, which is computed once; texts are continued
 //! side by side, the longest prompts of a few hundred first, and each by draws of its own.
 
+mod reader;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::Instant;
 
 use xmc_nn::decoder::{Decoder, Prefix, Quantization, Source};
 use xmc_nn::generate::{self, Generated, Generator, Request, Sampling};
-use xmc_nn::hf::Tokenizer;
 
-use super::chat::Chat;
+pub use reader::Reader;
+
 use super::template::Template;
 use super::{Answer, Finish, Generate, Prompt};
 use crate::encoder::PrecisionChoice;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Prompts that are sorted by length together.
 const WINDOW: usize = 256;
+
+/// Tokens that are written to measure a pace.
+const STEPS: usize = 8;
 
 /// How texts are written.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,81 +33,6 @@ pub struct Writing {
     pub sampling: Sampling,
     /// Texts that are continued side by side.
     pub slots: usize,
-}
-
-/// Cuts and counts texts by the tokens of a decoder, without its weights.
-#[derive(Debug)]
-pub struct Reader {
-    tokenizer: Tokenizer,
-    /// What all prompts begin with, and its ids, those of the chat before it too.
-    start: (String, Vec<u32>),
-    behind: Vec<u32>,
-    /// Where answers end, and the token that it is, if it is one.
-    stop: (String, Option<u32>),
-    positions: usize,
-}
-
-impl Reader {
-    /// A reader of prompts by `template` for the decoder `source`.
-    ///
-    /// # Errors
-    /// If the decoder has no tokenizer, or its chats cannot be written.
-    pub fn new(source: &Source, template: &Template) -> Result<Self> {
-        let config = source.config();
-        // One more than fits, to tell what does not.
-        let tokenizer = source.tokenizer(config.positions + 1)?;
-        let special = |name| source.special(name).unwrap_or_default();
-        let chat = match source.chat_template().filter(|_| template.chat) {
-            Some(chat) => Chat::new(&chat, [&special("bos_token"), &special("eos_token")])?,
-            None => Chat::default(),
-        };
-        let words = template.start()?;
-        let mut start = tokenizer.encode_words(&chat.before)?;
-        if let Some(bos) = config.bos.filter(|bos| config.add_bos && start.first() != Some(bos)) {
-            start.insert(0, bos);
-        }
-        start.extend(tokenizer.encode_words(&words)?);
-        let behind = tokenizer.encode_words(&chat.behind)?;
-        let stop = match tokenizer.encode_words(&template.stop)?[..] {
-            [id] => Some(id),
-            _ => None,
-        };
-        let stop = (template.stop.clone(), stop);
-        Ok(Reader { tokenizer, start: (words, start), behind, stop, positions: config.positions })
-    }
-
-    /// The first `tokens` tokens of a text.
-    pub fn cut(&self, text: &str, tokens: usize) -> Result<String> {
-        let ids = self.tokenizer.encode_words(text)?;
-        if ids.len() <= tokens {
-            return Ok(text.to_owned());
-        }
-        let mut end = tokens;
-        loop {
-            let words = self.tokenizer.decode(ids.get(..end).unwrap_or_default())?;
-            // A character of several tokens may be cut in two.
-            let words = words.trim_end_matches(char::REPLACEMENT_CHARACTER);
-            if end == 0 || self.tokenizer.encode_words(words)?.len() <= tokens {
-                return Ok(words.to_owned());
-            }
-            end -= 1;
-        }
-    }
-
-    /// Tokens that the decoder reads for a prompt.
-    pub fn count(&self, prompt: &str) -> Result<u64> {
-        Ok((self.start.1.len() + self.rest(prompt)?.len()) as u64)
-    }
-
-    /// Ids behind the common start.
-    fn rest(&self, prompt: &str) -> Result<Vec<u32>> {
-        let words = prompt
-            .strip_prefix(self.start.0.as_str())
-            .ok_or_else(|| Error::Mismatch("a prompt that does not begin as its template does".to_owned()))?;
-        let mut ids = self.tokenizer.encode_words(words)?;
-        ids.extend_from_slice(&self.behind);
-        Ok(ids)
-    }
 }
 
 /// A decoder that answers prompts.
@@ -124,7 +55,7 @@ impl LanguageModel {
     }
 
     fn prefix(&self) -> Result<Option<Prefix>> {
-        let ids = &self.reader.start.1;
+        let ids = self.reader.start();
         if ids.is_empty() {
             return Ok(None);
         }
@@ -139,27 +70,24 @@ impl LanguageModel {
         if ids.is_empty() {
             return Err("a prompt with no token behind what all begin with".to_owned());
         }
-        let tokens = self.reader.start.1.len() + ids.len();
-        if tokens >= self.reader.positions {
+        let tokens = self.reader.start().len() + ids.len();
+        if tokens >= self.reader.positions() {
             return Err(format!(
                 "a prompt of {tokens} tokens or more, the decoder has {} positions: lower body_tokens in the template",
-                self.reader.positions
+                self.reader.positions()
             ));
         }
         Ok(Request {
             prompt: ids,
             seed: prompt.seed,
             max_new_tokens: self.writing.max_new_tokens,
-            stop: self.decoder.config().eos.iter().copied().chain(self.reader.stop.1).collect(),
+            stop: self.decoder.config().eos.clone(),
         })
     }
 
     fn answer(&self, asked: Asked, generated: &Generated) -> Result<Answer> {
-        let mut text = self.reader.tokenizer.decode(&generated.ids)?;
-        let stop = Some(self.reader.stop.0.as_str()).filter(|stop| !stop.is_empty());
-        let end = stop.and_then(|stop| text.find(stop));
-        text.truncate(end.unwrap_or(text.len()));
-        let complete = end.is_some() || generated.finish == generate::Finish::Stop;
+        let (text, stopped) = self.reader.text(&generated.ids)?;
+        let complete = stopped || generated.finish == generate::Finish::Stop;
         let finish = if complete { Finish::Stop } else { Finish::Length };
         Ok(Answer {
             key: asked.key,
@@ -169,6 +97,35 @@ impl LanguageModel {
             prompt_tokens: asked.tokens,
             new_tokens: generated.ids.len() as u64,
         })
+    }
+}
+
+/// What a decoder takes on this machine.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    /// Seconds for a token of a prompt.
+    pub read: f64,
+    /// Seconds for a token of an answer, where all slots are busy.
+    pub write: f64,
+}
+
+impl LanguageModel {
+    /// Measures how fast prompts of `tokens` tokens are read and answered, by a few of them.
+    pub fn pace(&self, tokens: usize) -> Result<Pace> {
+        let slots = self.writing.slots;
+        let tokens = tokens.clamp(1, (self.reader.positions() / 2).max(1));
+        let seconds = |new: usize| -> Result<f64> {
+            let request = Request { prompt: vec![0; tokens], max_new_tokens: new, ..Request::default() };
+            let mut generator = Generator::new(&self.decoder, self.writing.sampling, slots, None)?;
+            let begin = Instant::now();
+            generator.run(std::iter::repeat_n(request, slots), &mut |_, _| Ok(()))?;
+            Ok(begin.elapsed().as_secs_f64())
+        };
+        // The first pass makes weights ready.
+        seconds(1)?;
+        let (first, more) = (seconds(1)?, seconds(1 + STEPS)?);
+        let write = (more - first).max(0.0) / (STEPS * slots) as f64;
+        Ok(Pace { read: first / (tokens * slots) as f64, write })
     }
 }
 
@@ -196,7 +153,7 @@ impl Generate for LanguageModel {
     ) -> Result<()> {
         let mut generator =
             Generator::new(&self.decoder, self.writing.sampling, self.writing.slots, self.prefix()?)?;
-        let start = self.reader.start.1.len();
+        let start = self.reader.start().len();
         let (asked, failed) = (RefCell::new(HashMap::new()), RefCell::new(Vec::new()));
         let number = Cell::new(0);
         let mut window: Vec<(Prompt, Request)> = Vec::new();
@@ -222,7 +179,8 @@ impl Generate for LanguageModel {
             Some(request)
         });
         let mut problem = None;
-        let ran = generator.run(requests, &mut |number, generated| {
+        let complete = |ids: &[u32]| self.reader.is_complete(ids);
+        let ran = generator.run_until(requests, &complete, &mut |number, generated| {
             let Some(asked) = asked.borrow_mut().remove(&number) else { return Ok(()) };
             self.answer(asked, &generated).and_then(&mut *done).map_err(|found| {
                 problem = Some(found);

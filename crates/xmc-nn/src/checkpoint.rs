@@ -68,6 +68,8 @@ pub fn save(path: &Path, tensors: &[(&str, &[f32])], meta: &Value) -> Result<()>
     if let Some(pair) = sorted.windows(2).find(|pair| pair[0].0 == pair[1].0) {
         return Err(Error::Shape(format!("two tensors of a checkpoint are called `{}`", pair[0].0)));
     }
+    let mut meta = meta.clone();
+    meta.sort_all_objects();
     let meta = meta.to_string();
     let sum = checksum(sorted.iter().map(|&(name, values)| (name, bytemuck::cast_slice(values))), &meta);
     let entry = serde_json::to_string(&Entry {

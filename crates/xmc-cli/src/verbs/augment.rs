@@ -7,11 +7,15 @@ mod simulate;
 
 use std::io::{self, Write};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
+use xmc::augment::build::BuildReport;
 use xmc::augment::config::AugmentConfig;
-use xmc::augment::pipeline::{Evidence, Pipeline};
+use xmc::augment::map::MapReport;
+use xmc::augment::pipeline::{EmbedReport, Evidence, ParseReport, Pipeline};
+use xmc::augment::questions::GenerateReport;
+use xmc::augment::validate::Report;
 use xmc::config;
 
 use crate::Outcome;
@@ -32,6 +36,7 @@ pub(crate) fn run(verb: &Augment, quiet: bool) -> Result<Outcome> {
         Stage::Build(verb) => build(verb, &terminal),
         Stage::Validate(verb) => validate(verb, &terminal),
         Stage::Sweep(verb) => sweep(verb, &terminal),
+        Stage::Calibrate(of) => stage(of, &terminal, Pipeline::calibrate),
         Stage::Explain(verb) => explain(verb, &terminal),
         Stage::Finetune(verb) => finetune::run(verb, &terminal),
         Stage::SimulateBias(verb) => simulate::run(verb, &terminal),
@@ -44,7 +49,7 @@ fn stage<'e, R: Serialize>(
     terminal: &'e Terminal,
     work: impl FnOnce(&Pipeline<'e>) -> xmc::Result<R>,
 ) -> Result<Outcome> {
-    let report = serde_json::to_value(work(&open(of, terminal)?)?)?;
+    let report = work(&open(of, terminal)?)?;
     terminal.stage_over();
     print(&report, of.json)
 }
@@ -53,8 +58,12 @@ fn open<'e>(of: &OfRun, terminal: &'e Terminal) -> Result<Pipeline<'e>> {
     Ok(Pipeline::open(&of.run, &of.set, terminal)?)
 }
 
-fn print(report: &Value, json: bool) -> Result<Outcome> {
-    let text = if json { serde_json::to_string_pretty(report)? + "\n" } else { show(report) };
+fn print<R: Serialize>(report: &R, json: bool) -> Result<Outcome> {
+    let text = if json {
+        serde_json::to_string_pretty(report)? + "\n"
+    } else {
+        show(&serde_json::to_value(report)?)
+    };
     io::stdout().write_all(text.as_bytes())?;
     Ok(Outcome::Done)
 }
@@ -102,13 +111,11 @@ fn validate(verb: &Validate, terminal: &Terminal) -> Result<Outcome> {
 }
 
 /// The report of a validation, and whether it passes.
-fn judge(pipeline: &Pipeline<'_>, gate: &Gate) -> Result<(Value, Outcome)> {
+fn judge(pipeline: &Pipeline<'_>, gate: &Gate) -> Result<(Report, Outcome)> {
     let evidence = Evidence { hidden: gate.hidden.as_deref(), other: gate.other.as_deref() };
     let report = pipeline.validate(&evidence)?;
     let mut outcome = Outcome::Done;
-    if report.invariants.violations > 0 {
-        bail!("the augmented matrix is not sound: {}", serde_json::to_string(&report.invariants)?);
-    }
+    report.invariants.require()?;
     for (name, least) in &gate.fail_under {
         let value = report.value(name)?;
         if value < *least {
@@ -116,22 +123,28 @@ fn judge(pipeline: &Pipeline<'_>, gate: &Gate) -> Result<(Value, Outcome)> {
             outcome = Outcome::Below;
         }
     }
-    Ok((serde_json::to_value(&report)?, outcome))
+    Ok((report, outcome))
+}
+
+/// Reports of all stages.
+#[derive(Serialize)]
+struct Stages {
+    generate: GenerateReport,
+    parse: ParseReport,
+    embed: EmbedReport,
+    map: MapReport,
+    build: BuildReport,
+    validate: Report,
 }
 
 fn all(verb: &RunAll, terminal: &Terminal) -> Result<Outcome> {
     let pipeline = open(&verb.of, terminal)?;
-    let generated = serde_json::to_value(pipeline.generate(false)?)?;
-    let parsed = serde_json::to_value(pipeline.parse()?)?;
-    let embedded = serde_json::to_value(pipeline.embed()?)?;
-    let mapped = serde_json::to_value(pipeline.map()?)?;
-    let built = serde_json::to_value(pipeline.build(verb.out.as_deref())?)?;
-    let (report, outcome) = judge(&pipeline, &verb.gate)?;
+    let (generate, parse) = (pipeline.generate(false)?, pipeline.parse()?);
+    let (embed, map) = (pipeline.embed()?, pipeline.map()?);
+    let build = pipeline.build(verb.out.as_deref())?;
+    let (validate, outcome) = judge(&pipeline, &verb.gate)?;
     terminal.stage_over();
-    let whole = json!({
-        "generate": generated, "parse": parsed, "embed": embedded, "map": mapped, "build": built, "validate": report,
-    });
-    print(&whole, verb.of.json)?;
+    print(&Stages { generate, parse, embed, map, build, validate }, verb.of.json)?;
     Ok(outcome)
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod augment;
 mod damage;
 #[path = "../../../xmc/tests/toy/decoder.rs"]
 mod decoder;

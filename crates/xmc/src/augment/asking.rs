@@ -19,7 +19,7 @@ use super::{Answer, Generate, Item, Prompt};
 use crate::error::{Error, Result};
 
 /// Characters of a token of written language, about; for models whose tokenizer is not at hand.
-const CHARACTERS: u64 = 4;
+const CHARACTERS: usize = 4;
 
 /// What a generation would cost.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -30,6 +30,8 @@ pub struct Estimate {
     pub no_meta: usize,
     /// Prompts without an answer, each counted once.
     pub prompts: usize,
+    /// Further prompts, longer than the decoder can read: they will fail.
+    pub too_long: usize,
     /// Tokens of these prompts.
     pub prompt_tokens: u64,
     /// Whether they were counted by the model's own tokenizer.
@@ -85,7 +87,7 @@ impl<'a> Asking<'a> {
         cut: &'q dyn Fn(&str, usize) -> Result<String>,
     ) -> Result<Questions<'q>> {
         let (model_id, params) = match self.config.generator.kind {
-            GeneratorKind::Extractive | GeneratorKind::Replay => (self.extractive().model_id(), Value::Null),
+            GeneratorKind::Extractive | GeneratorKind::Replay => (self.extractive().id(), Value::Null),
             GeneratorKind::Decoder => {
                 let id = self.decoder.as_ref().map(|(_, id)| id.clone()).unwrap_or_default();
                 let GeneratorConfig { max_new_tokens, temperature, top_k, top_p, .. } =
@@ -106,7 +108,7 @@ impl<'a> Asking<'a> {
     pub(super) fn cut(&self, text: &str, tokens: usize) -> Result<String> {
         match &self.reader {
             Some(reader) => reader.cut(text, tokens),
-            None => Ok(text.chars().take(tokens.saturating_mul(CHARACTERS as usize)).collect()),
+            None => Ok(text.chars().take(tokens.saturating_mul(CHARACTERS)).collect()),
         }
     }
 
@@ -133,11 +135,16 @@ impl<'a> Asking<'a> {
             if cache.has(&prompt.key, retry) || !seen.insert(prompt.key) {
                 continue;
             }
-            estimate.prompts += 1;
-            estimate.prompt_tokens += match &self.reader {
-                Some(reader) => (reader.start().len() + reader.rest(&prompt.text)?.len()) as u64,
-                None => prompt.text.chars().count() as u64 / CHARACTERS,
+            let tokens = match &self.reader {
+                Some(reader) => reader.start().len() + reader.rest(&prompt.text)?.len(),
+                None => prompt.text.chars().count() / CHARACTERS,
             };
+            if self.reader.as_ref().is_some_and(|reader| tokens >= reader.positions()) {
+                estimate.too_long += 1;
+                continue;
+            }
+            estimate.prompts += 1;
+            estimate.prompt_tokens += tokens as u64;
         }
         if self.template.is_some() {
             estimate.answer_tokens = (estimate.prompts * self.config.generator.max_new_tokens) as u64;
@@ -198,10 +205,6 @@ fn http_hours(http: &HttpSettings, estimate: &Estimate) -> f64 {
 pub(super) struct Kept<'a>(pub(super) &'a mut Cache);
 
 impl Generate for Kept<'_> {
-    fn model_id(&self) -> String {
-        "kept".to_owned()
-    }
-
     fn generate(
         &mut self,
         prompts: &mut dyn Iterator<Item = Prompt>,

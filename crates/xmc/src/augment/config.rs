@@ -8,7 +8,7 @@ use xmc_data::{Error, Result};
 
 use super::Direction;
 use super::build::BuildConfig;
-use super::http::{Api, HttpConfig};
+use super::http::{Api, HttpConfig, THREADS, check_key_env, host};
 use super::keys;
 use super::map::Search;
 use crate::config::{Group, Settings};
@@ -161,6 +161,12 @@ impl HttpSettings {
             .map_err(|e| Error::config("http.extra", text, format!("{} ({e})", keys::OBJECT)))
     }
 
+    /// Refuses what may be a secret in a setting, since settings are written down.
+    pub(super) fn check_secrets(&self) -> Result<()> {
+        self.key_env.as_deref().map_or(Ok(()), check_key_env)?;
+        self.url.as_deref().map_or(Ok(()), |url| host(url).map(|_| ()))
+    }
+
     /// What a generator behind HTTP is made with.
     pub fn generator(&self, writing: &GeneratorConfig) -> Result<HttpConfig> {
         Ok(HttpConfig {
@@ -235,7 +241,7 @@ pub struct MappingConfig {
 
 impl Default for MappingConfig {
     fn default() -> Self {
-        MappingConfig { k: 10, search: Search::Auto, recall: 0.95 }
+        MappingConfig { k: 10, search: Search::Auto, recall: 0.98 }
     }
 }
 
@@ -290,6 +296,7 @@ impl Settings for AugmentConfig {
         }
         self.check_numbers()?;
         self.http.fields()?;
+        self.check_generator()?;
         if self.build.k > self.map.k {
             let expected = format!("at most map.k, {}: no more neighbours are kept", self.map.k);
             return Err(Error::config("build.k", self.build.k, expected));
@@ -304,7 +311,6 @@ impl AugmentConfig {
             ("parse.max_per_item", self.parse.max_per_item, 1),
             ("generator.max_new_tokens", self.generator.max_new_tokens, 1),
             ("generator.batch_size", self.generator.batch_size, 1),
-            ("http.concurrency", self.http.concurrency, 1),
             ("http.attempts", self.http.attempts as usize, 1),
             ("encoder.dim", self.encoder.dim, 8),
             ("encoder.max_len", self.encoder.max_len.unwrap_or(3), 3),
@@ -314,6 +320,38 @@ impl AugmentConfig {
         ] {
             if value < least || value > MOST {
                 return Err(Error::config(key, value, format!("a whole number from {least} to {MOST}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses what the stages would refuse.
+    fn check_generator(&self) -> Result<()> {
+        let (writing, http) = (&self.generator, &self.http);
+        let needs_path = matches!(writing.kind, GeneratorKind::Decoder | GeneratorKind::Replay);
+        if needs_path && writing.path.is_none() {
+            return Err(Error::config("generator.path", "nothing", keys::PATH));
+        }
+        if writing.kind == GeneratorKind::Http && (http.url.is_none() || http.model.is_none()) {
+            let key = if http.url.is_none() { "http.url" } else { "http.model" };
+            return Err(Error::config(key, "nothing", keys::ENDPOINT));
+        }
+        if !(1..=THREADS).contains(&http.concurrency) {
+            return Err(Error::config("http.concurrency", http.concurrency, keys::CONCURRENCY));
+        }
+        if !self.encoder.dim.is_multiple_of(64) {
+            return Err(Error::config("encoder.dim", self.encoder.dim, keys::DIM));
+        }
+        if http.max_cost.is_some() && http.prompt_price + http.answer_price == 0.0 {
+            return Err(Error::config("http.max_cost", http.max_cost.unwrap_or(0.0), keys::PRICES));
+        }
+        for (key, value) in [
+            ("http.requests_per_minute", http.requests_per_minute.map(u64::from)),
+            ("http.tokens_per_minute", http.tokens_per_minute),
+            ("http.max_tokens", http.max_tokens),
+        ] {
+            if value == Some(0) {
+                return Err(Error::config(key, 0, "a whole number, 1 or more; unset for any number"));
             }
         }
         Ok(())
@@ -397,6 +435,11 @@ mod tests {
             "generator.template=best",
             "generator.top_p=0",
             "http.concurrency=0",
+            "http.concurrency=1025",
+            "http.requests_per_minute=0",
+            "http.max_tokens=0",
+            "http.max_cost=5",
+            "encoder.dim=100",
             "http.timeout=0",
             "http.max_cost=-1",
             "http.prompt_price=nan",
@@ -409,5 +452,11 @@ mod tests {
             "build.k=11",
             "validate.share=1",
         ]);
+        for (kind, key) in [("decoder", "generator.path"), ("replay", "generator.path"), ("http", "http.url")]
+        {
+            let sets = [format!("generator.kind={kind}")];
+            let problem = crate::config::load::<AugmentConfig>(None, &sets).unwrap_err().to_string();
+            assert!(problem.contains(key), "{problem}");
+        }
     }
 }

@@ -7,8 +7,9 @@
 use std::fs;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use xmc_data::dataset::{Dataset, Part};
-use xmc_data::formats::atomic::{FolderAside, write_atomically};
+use xmc_data::formats::atomic::FolderAside;
 use xmc_data::formats::npz;
 use xmc_data::{Csr, Strings};
 
@@ -16,13 +17,23 @@ use super::build::{BuildReport, Built};
 use super::files::{AUGMENTED, BUILT, PROVENANCE};
 use super::provenance;
 use crate::error::{Error, Result};
+use crate::run::write_json;
+
+/// What stands beside a matrix in the folder of a run.
+#[derive(Serialize, Deserialize)]
+pub(super) struct BuiltOf {
+    /// Hash of the neighbours.
+    pub(super) neighbours: String,
+    #[serde(flatten)]
+    pub(super) report: BuildReport,
+}
 
 impl Built {
-    /// Writes matrix, provenance and report to the folder of a run.
-    pub fn write(&self, run: &Path, texts: &Strings) -> Result<()> {
+    /// Writes matrix, provenance and report to the folder of a run; `neighbours` is a hash of what this was built from.
+    pub fn write(&self, run: &Path, texts: &Strings, neighbours: String) -> Result<()> {
         provenance::write(&run.join(PROVENANCE), &self.pairs, texts)?;
-        write_report(&run.join(BUILT), &self.report)?;
-        Ok(npz::write(&run.join(AUGMENTED), &self.y)?)
+        npz::write(&run.join(AUGMENTED), &self.y)?;
+        write_json(&run.join(BUILT), &BuiltOf { neighbours, report: self.report.clone() })
     }
 
     /// Writes `data`, from whose training labels this was built, with the augmented ones, and the report beside them. The
@@ -44,13 +55,6 @@ fn save_dataset(data: &Dataset, y: &Csr, report: &BuildReport, dir: &Path) -> Re
     let hidden = FolderAside::new(dir)?;
     let data = Dataset { train: Part { y: y.clone(), ..data.train.clone() }, ..data.clone() };
     data.save(hidden.path())?;
-    write_report(&hidden.path().join(BUILT), report)?;
+    write_json(&hidden.path().join(BUILT), report)?;
     fs::rename(hidden.path(), dir).map_err(Error::io(dir))
-}
-
-fn write_report(path: &Path, report: &BuildReport) -> Result<()> {
-    let write = |file: &mut _| {
-        serde_json::to_writer_pretty(file, report).map_err(|e| xmc_data::Error::file(path, e.to_string()))
-    };
-    Ok(write_atomically(path, write)?)
 }

@@ -213,7 +213,7 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
-fn hash(texts: &Strings) -> u64 {
+pub(super) fn hash(texts: &Strings) -> u64 {
     let mut hash = Xxh3::new();
     for text in texts.iter() {
         hash.update(&(text.len() as u64).to_le_bytes());

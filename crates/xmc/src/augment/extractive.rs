@@ -26,11 +26,17 @@ pub struct Extractive {
     pub most: usize,
 }
 
-impl Generate for Extractive {
-    fn model_id(&self) -> String {
-        format!("extractive {}", self.most)
-    }
+/// Changed where the rules change: what was answered by others is not taken for an answer.
+const RULES: u32 = 2;
 
+impl Extractive {
+    /// What answers depend on beside the item.
+    pub fn id(self) -> String {
+        format!("extractive.{RULES} {}", self.most)
+    }
+}
+
+impl Generate for Extractive {
     fn generate(
         &mut self,
         prompts: &mut dyn Iterator<Item = Prompt>,
@@ -44,11 +50,15 @@ impl Generate for Extractive {
     }
 }
 
-/// The title, then the best phrases, each once however it is written. An item without metadata is its own title and page.
+/// The title, then the best phrases, each once however it is written. An item without title and page is its own.
 fn phrases(item: &Item, most: usize) -> Vec<String> {
-    let (title, body) = match &item.meta {
-        Some(meta) => (meta.title.as_deref().unwrap_or_default(), meta.body.as_deref().unwrap_or_default()),
-        None => (item.text.as_str(), item.text.as_str()),
+    let meta = item.meta.as_ref();
+    let [title, body] =
+        [meta.and_then(|meta| meta.title.as_deref()), meta.and_then(|meta| meta.body.as_deref())]
+            .map(|text| text.unwrap_or_default().trim());
+    let (title, body) = match (title, body) {
+        ("", "") => (item.text.as_str(), item.text.as_str()),
+        page => page,
     };
     let title = title.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut all = Vec::new();
@@ -116,10 +126,11 @@ mod tests {
     }
 
     #[test]
-    fn an_item_without_a_page_gives_its_own_text_and_phrases_of_it_and_an_empty_page_nothing() {
+    fn an_item_without_a_page_gives_its_own_text_and_phrases_of_it() {
         assert_eq!(phrases(&item(None), 10), ["own text"]);
         let long = Item { text: "A guide to the whale, and to the ship".to_owned(), ..item(None) };
         assert_eq!(phrases(&long, 10), ["A guide to the whale, and to the ship", "guide", "whale", "ship"]);
-        assert!(phrases(&item(Some(Meta::default())), 10).is_empty());
+        let address = Meta { url: Some("http://a".into()), body: Some(" ".into()), ..Meta::default() };
+        assert_eq!(phrases(&item(Some(address)), 10), ["own text"]);
     }
 }

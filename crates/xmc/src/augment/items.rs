@@ -36,20 +36,13 @@ pub fn items(data: &Dataset, direction: Direction, meta: Option<&Path>) -> Resul
         })
         .collect();
     let Some(path) = meta else { return Ok(items) };
-    let mut numbers: HashMap<&str, u32> = HashMap::new();
-    for (text, source) in texts.iter().zip(0..) {
-        numbers.entry(text).or_insert(source);
-    }
+    let numbers = Numbers::new(texts);
     let mut lines = open_lines(path)?;
     while lines.advance()? {
         let expected = "an object with an `id`, and any of title, body, url, text and known";
         let line: Line = serde_json::from_str(lines.line())
             .map_err(|problem| lines.error(lines.line(), format!("{expected}: {problem}")))?;
-        let source = match &line.id {
-            Value::String(name) => numbers.get(name.as_str()).copied().or_else(|| name.parse().ok()),
-            Value::Number(number) => number.as_u64().and_then(|number| u32::try_from(number).ok()),
-            _ => None,
-        };
+        let source = numbers.get(&line.id);
         let item = source.and_then(|source| items.get_mut(source as usize));
         let Some(item) = item else {
             let expected = format!("the name of a source, or its number, less than {}", texts.len());
@@ -68,8 +61,35 @@ pub fn items(data: &Dataset, direction: Direction, meta: Option<&Path>) -> Resul
     Ok(items)
 }
 
+/// Sources by what files call them.
+pub(super) struct Numbers<'t> {
+    by_name: HashMap<&'t str, u32>,
+    count: usize,
+}
+
+impl<'t> Numbers<'t> {
+    /// Of several sources with one text its name is the first.
+    pub(super) fn new(texts: &'t Strings) -> Self {
+        let mut by_name = HashMap::new();
+        for (text, source) in texts.iter().zip(0..) {
+            by_name.entry(text).or_insert(source);
+        }
+        Numbers { by_name, count: texts.len() }
+    }
+
+    /// The number of a source that is called by its text or its number.
+    pub(super) fn get(&self, id: &Value) -> Option<u32> {
+        let number = match id {
+            Value::String(name) => self.by_name.get(name.as_str()).copied().or_else(|| name.parse().ok()),
+            Value::Number(number) => number.as_u64().and_then(|number| u32::try_from(number).ok()),
+            _ => None,
+        };
+        number.filter(|&number| (number as usize) < self.count)
+    }
+}
+
 /// Texts of the side that is written for.
-fn sources(data: &Dataset, direction: Direction) -> Result<&Strings> {
+pub(super) fn sources(data: &Dataset, direction: Direction) -> Result<&Strings> {
     match direction {
         Direction::Label => Ok(data.labels.names()),
         Direction::Instance => rows(data),

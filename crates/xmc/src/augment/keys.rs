@@ -20,6 +20,16 @@ pub(super) const OBJECT: &str = "a JSON object in a text";
 pub(super) const FROM_ZERO: &str = "a number, 0 or more";
 /// A number that may not.
 pub(super) const ABOVE_ZERO: &str = "a number above 0";
+/// What a generator needs.
+pub(super) const PATH: &str = "a path: a decoder needs its file or folder, replay the texts";
+/// What a generator behind HTTP needs.
+pub(super) const ENDPOINT: &str = "the address (http.url) and the name of the model (http.model)";
+/// Allowed numbers of requests.
+pub(super) const CONCURRENCY: &str = "a whole number from 1 to 1024";
+/// Allowed sizes of embeddings of words.
+pub(super) const DIM: &str = "a multiple of 64";
+/// What costs are counted with.
+pub(super) const PRICES: &str = "prices to count the cost with: set http.prompt_price and http.answer_price";
 /// A probability.
 pub(super) const UP_TO_ONE: &str = "a number above 0, up to 1";
 /// Allowed shares of hidden pairs.
@@ -64,7 +74,7 @@ const GENERATOR: Group = Group {
         ),
         key(
             "path",
-            "decoder: a .gguf file, or a folder of Hugging Face. replay: a folder with raw_rewrites.txt and start_indices.npy.",
+            "decoder: a .gguf file, or a folder of Hugging Face. replay: a folder with raw_rewrites.txt and start_indices.npy, or JSON Lines of {\"source\": name or number, \"text\"}.",
             "a path",
         ),
         key(
@@ -93,7 +103,7 @@ const HTTP: Group = Group {
             "a text",
         ),
         key("extra", "Further fields of a request, such as {\"top_k\": 200}.", OBJECT),
-        key("concurrency", "Requests under way at most.", COUNT),
+        key("concurrency", "Requests under way at most.", CONCURRENCY),
         key("requests_per_minute", "Requests a minute at most; unset for any number.", COUNT),
         key("tokens_per_minute", "Tokens read and written a minute at most; unset for any number.", COUNT),
         key("attempts", "Times that a request is tried where another try makes sense.", COUNT),
@@ -125,7 +135,7 @@ const ENCODER: Group = Group {
             "a path",
         ),
         key("max_len", "Tokens of a text; unset takes what the encoder was trained with.", "3 or more"),
-        key("dim", "Values of an embedding where words are compared.", "a whole number, 8 or more"),
+        key("dim", "Values of an embedding where words are compared.", DIM),
     ],
 };
 

@@ -62,7 +62,7 @@ pub struct MapConfig {
 
 impl Default for MapConfig {
     fn default() -> Self {
-        MapConfig { k: 10, search: Search::Auto, recall: 0.95, seed: 0 }
+        MapConfig { k: 10, search: Search::Auto, recall: 0.98, seed: 0 }
     }
 }
 
@@ -391,8 +391,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let of = identical(3000);
         let run = |search| {
-            // A neighbour that is missing is missed on both sides of the quotient below.
-            let config = MapConfig { search, recall: 0.98, ..MapConfig::default() };
+            let config = MapConfig { search, ..MapConfig::default() };
             map(&queries, &of, &targets, &config, &dir.path().join("o"), &Silent).unwrap()
         };
         let cells = run(Search::Cells);

@@ -108,6 +108,14 @@ impl<'a> Mapping<'a> {
         }
     }
 
+    /// The source of a pair.
+    pub fn source(&self, row: u32, label: u32) -> u32 {
+        match self.direction {
+            Direction::Label => label,
+            Direction::Instance => row,
+        }
+    }
+
     /// The first `k` neighbours of each text of source `i`, text by text, the nearest first.
     pub fn candidates(&self, i: usize, k: usize) -> impl Iterator<Item = Candidate> + use<'a> {
         let neighbours = self.neighbours;

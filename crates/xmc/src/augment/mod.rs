@@ -42,6 +42,7 @@ pub mod pipeline;
 pub mod provenance;
 pub mod questions;
 pub mod recovery;
+mod replay;
 pub mod simulate;
 pub mod statistics;
 pub mod sweep;
@@ -181,9 +182,6 @@ pub enum Finish {
 
 /// What writes synthetic texts.
 pub trait Generate {
-    /// What the answers depend on beside the prompts: name and hash of the model, or of the rules.
-    fn model_id(&self) -> String;
-
     /// Answers `prompts` in any order; `done` hears each answer once.
     ///
     /// # Errors

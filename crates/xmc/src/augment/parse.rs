@@ -62,7 +62,7 @@ pub struct Parser {
 impl Parser {
     /// A parser of answers to questions with the constant lines `asked`.
     pub fn new<'a>(rules: Rules, asked: impl Iterator<Item = &'a str>) -> Self {
-        let asked = asked.map(|line| fold(clean(line))).filter(|line| !line.is_empty()).collect();
+        let asked = asked.map(|line| fold(&clean(line))).filter(|line| !line.is_empty()).collect();
         Parser { rules, asked, counts: Counts::default() }
     }
 
@@ -83,24 +83,23 @@ impl Parser {
         if answer.finish == Finish::Length && !answer.text.ends_with('\n') && lines.pop().is_some() {
             self.counts.cut += 1;
         }
-        let (mut found, mut seen, mut parents) = (Vec::new(), HashSet::new(), false);
+        let (mut found, mut seen) = (Vec::new(), HashSet::new());
+        let (mut headers, mut parents) = (0, false);
         for line in lines {
-            let text = clean(line);
             if let Some(header) = header(line) {
-                // What stood before the last header was no answer; a section of parents goes with the one before.
-                parents = fold(header).contains("parent");
-                if !parents {
+                // One line before the first header announces the answer.
+                if headers == 0 && found.len() == 1 {
                     found.clear();
                     seen.clear();
                 }
+                headers += 1;
+                parents = fold(header).contains("parent");
                 continue;
             }
-            if let Some(folded) = self.good(text, item, &mut seen) {
+            let text = clean(line);
+            if let Some(folded) = self.good(&text, item, &mut seen) {
                 seen.insert(folded);
-                found.push((
-                    text.split_whitespace().collect::<Vec<_>>().join(" "),
-                    u8::from(parents && indented(line)),
-                ));
+                found.push((text, u8::from(parents && indented(line))));
             }
         }
         self.counts.beyond += found.len().saturating_sub(self.rules.max_per_item) as u64;
@@ -147,14 +146,15 @@ fn indented(line: &str) -> bool {
 fn header(line: &str) -> Option<&str> {
     let line = line.trim();
     let plain = line.trim_matches(['#', '*', '_', ' ']);
-    let marked = line.starts_with('#') || (line.starts_with("**") && line.ends_with("**"));
+    let marked = line.trim_start_matches('#').starts_with(' ') && line.starts_with('#');
     let words = plain.strip_suffix(':').or(marked.then_some(plain))?;
     (!words.is_empty() && words.split_whitespace().count() <= HEADER).then_some(words)
 }
 
-/// A line without its bullet, number and quotes.
-fn clean(line: &str) -> &str {
-    let mut text = line.trim();
+/// A line without its bullet, number, quotes and marks of bold words, and with single spaces.
+fn clean(line: &str) -> String {
+    let plain = line.replace("**", "").split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut text = plain.as_str();
     loop {
         let before = text;
         text = text.strip_prefix(['-', '*', '•', '–', '—', '·', '+', '>']).map_or(text, |rest| {
@@ -166,9 +166,10 @@ fn clean(line: &str) -> &str {
             }
         });
         text = unnumbered(text.trim()).trim();
-        text = unquoted(text).trim();
+        // Nothing follows that it could announce.
+        text = unquoted(text).trim().trim_end_matches(':').trim_end();
         if text == before {
-            return text;
+            return text.to_owned();
         }
     }
 }
@@ -239,7 +240,10 @@ mod tests {
             ("\"whale\"\n'ship'\n“oar”\n`net`", vec!["whale", "ship", "oar", "net"]),
             ("1. \"a   white  whale\"\r\n\r\n  ship  ", vec!["a white whale", "ship"]),
             ("Sure, here you are\nQueries:\nwhale", vec!["whale"]),
-            ("## Queries\nwhale\n**More queries:**\nship", vec!["ship"]),
+            ("## Queries\nwhale\n**More queries:**\nship", vec!["whale", "ship"]),
+            ("whale\nship\nNote:\nthese are two", vec!["whale", "ship", "these are two"]),
+            ("**whale**\n- **ship** of *the* line\n#1 oar", vec!["whale", "ship of *the* line", "#1 oar"]),
+            ("\"what is rhythm:\"\n1. \"whale:\"", vec!["what is rhythm", "whale"]),
             ("whale\nWHALE\n whale ", vec!["whale"]),
             ("the sea\nhttp://sea.org\nwhale\nwrite queries.", vec!["whale"]),
             ("blue whale\nwhale", vec!["whale"]),
@@ -275,7 +279,14 @@ mod tests {
 
     #[test]
     fn its_own_output_is_parsed_as_it_is() {
-        for text in ["1. \"whale\"\n- ship", "Queries:\n  a  b\n(2) c", "> * 'x'\n«y»", "- - 1. 2. z"] {
+        for text in [
+            "1. \"whale\"\n- ship",
+            "Queries:\n  a  b\n(2) c",
+            "> * 'x'\n«y»",
+            "- - 1. 2. z",
+            "\"what is it:\"",
+            "**a** ** b:**\nc",
+        ] {
             let once = texts(text, Finish::Stop);
             let lines: Vec<&str> = once.iter().map(|(text, _)| text.as_str()).collect();
             assert_eq!(texts(&lines.join("\n"), Finish::Stop), once);

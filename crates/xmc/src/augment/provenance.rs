@@ -10,7 +10,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use xmc_data::formats::source::{open_lines, write_text};
+use xmc_data::formats::source::write_text;
 use xmc_data::{Csr, Strings};
 
 use super::Direction;
@@ -59,26 +59,6 @@ pub fn write(path: &Path, pairs: &[Pair], texts: &Strings) -> Result<()> {
         })
     })
     .map_err(Error::from)
-}
-
-/// Reads the pairs of a file, which must be sorted by row, then label, each once.
-pub fn read(path: &Path) -> Result<Vec<Pair>> {
-    let mut pairs: Vec<Pair> = Vec::new();
-    let mut lines = open_lines(path)?;
-    while lines.advance()? {
-        let pair: Pair = serde_json::from_str(lines.line())
-            .map_err(|problem| lines.error(lines.line(), format!("where a pair comes from: {problem}")))?;
-        if pairs.last().is_some_and(|last| (last.row, last.label) >= (pair.row, pair.label)) {
-            return Err(lines.error(lines.line(), "pairs by row, then label, each once: build again").into());
-        }
-        pairs.push(pair);
-    }
-    Ok(pairs)
-}
-
-/// The pair at a place of the matrix, if it is new.
-pub fn find(pairs: &[Pair], row: u32, label: u32) -> Option<&Pair> {
-    pairs.binary_search_by_key(&(row, label), |pair| (pair.row, pair.label)).ok().and_then(|at| pairs.get(at))
 }
 
 /// Why a pair is in the augmented matrix or not.

@@ -150,10 +150,6 @@ mod tests {
     }
 
     impl Generate for Parrot {
-        fn model_id(&self) -> String {
-            "parrot".to_owned()
-        }
-
         fn generate(
             &mut self,
             prompts: &mut dyn Iterator<Item = Prompt>,

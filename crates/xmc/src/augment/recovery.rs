@@ -13,12 +13,15 @@
 //! nature: what else was added may be just as right.
 
 use serde::{Deserialize, Serialize};
-use xmc_data::{Csr, CsrBuilder};
+use xmc_data::Csr;
 use xmc_linear::Features;
 use xmc_linear::cluster::{ClusterConfig, build_tree};
 use xmc_linear::label_features::pifa;
 
+use super::build::{BuildConfig, build};
+use super::leaks::Guard;
 use super::mapping::Mapping;
+use super::provenance::Pair;
 use crate::error::{Error, Result};
 use crate::random::{Draws, Purpose};
 
@@ -97,33 +100,33 @@ pub fn clusters(x: Csr, y: &Csr, size: usize, seed: u64) -> Result<Vec<u32>> {
     Ok(cluster_of)
 }
 
-/// What a build of `known` with `k` and `tau` would find of `hidden`, both `[n, L]` without a pair in common.
-/// `propagation` are the neighbours of each target among the targets.
+/// What a build of `known` would find of `hidden`, both `[n, L]` without a pair in common, by the rule that the matrix is
+/// built with. `propagation` are the neighbours of each target among the targets.
 pub fn recover(
     hiding: Hiding,
     mapping: &Mapping<'_>,
     known: &Csr,
     hidden: &Csr,
-    (k, tau): (usize, f32),
+    (config, guard): (&BuildConfig, &Guard),
     propagation: Option<&super::Neighbours>,
 ) -> Result<Recovery> {
     if (known.rows(), known.cols()) != (hidden.rows(), hidden.cols()) {
         let [a, b] = [known, hidden].map(|m| format!("[{}, {}]", m.rows(), m.cols()));
         return Err(Error::Mismatch(format!("known pairs {a}, but hidden pairs {b}: not of the same data")));
     }
+    let pairs = build(mapping, known, config, guard)?.pairs;
+    let is_hidden = |pair: &&Pair| hidden.row(pair.row as usize).indices.binary_search(&pair.label).is_ok();
+    let (added, found) = (pairs.len(), pairs.iter().filter(is_hidden).count());
     let (known, hidden) = (mapping.by_source(known)?, mapping.by_source(hidden)?);
-    let (mut added, mut found, mut random, mut near) = (0, 0, 0.0, Vec::new());
-    for i in 0..known.rows() {
-        let (had, lost) = (known.row(i), hidden.row(i));
-        mapping.near(i, k, tau, &mut near);
-        near.retain(|&(target, _)| had.indices.binary_search(&target).is_err());
-        added += near.len();
-        found += near.iter().filter(|&&(target, _)| lost.indices.binary_search(&target).is_ok()).count();
-        let free = known.cols() - had.len();
-        if free > 0 {
-            random += near.len() as f64 * lost.len() as f64 / free as f64;
-        }
+    let mut of_source = vec![0usize; mapping.sources()];
+    for pair in &pairs {
+        of_source[mapping.source(pair.row, pair.label) as usize] += 1;
     }
+    let by_chance = |(i, &added): (usize, &usize)| {
+        let free = (known.cols() - known.row(i).len()).max(1);
+        added as f64 * hidden.row(i).len() as f64 / free as f64
+    };
+    let random: f64 = of_source.iter().enumerate().map(by_chance).sum();
     let total = hidden.nnz();
     let share = |part: f64, whole: usize| if whole == 0 { 0.0 } else { part / whole as f64 };
     let propagated = propagation.map(|near| propagate(near, &known, &hidden, added)).transpose()?;
@@ -198,21 +201,9 @@ pub fn rest(y: &Csr, hidden: &Csr) -> Csr {
     y.filter(|i, l, _| i >= hidden.rows() || hidden.row(i).indices.binary_search(&l).is_err())
 }
 
-/// Pairs of both, which have none in common, with the value 1.
-pub fn union(a: &Csr, b: &Csr) -> Result<Csr> {
-    let mut all = CsrBuilder::new();
-    for (a, b) in a.iter().zip(b.iter()) {
-        let mut labels = [a.indices, b.indices].concat();
-        labels.sort_unstable();
-        labels.dedup();
-        all.push(labels.into_iter().map(|l| (l, 1.0)));
-    }
-    Ok(all.finish(a.cols())?)
-}
-
 #[cfg(test)]
 mod tests {
-    use xmc_data::Strings;
+    use xmc_data::{CsrBuilder, Strings};
 
     use super::*;
     use crate::augment::embed::{Distinct, Embedder};
@@ -220,6 +211,10 @@ mod tests {
     use crate::augment::{Direction, Neighbours};
     use crate::events::Silent;
     use crate::index::Dtype;
+
+    fn rule(k: usize, tau: f32) -> BuildConfig {
+        BuildConfig { k, tau, ..BuildConfig::default() }
+    }
 
     const ENTITIES: u32 = 60;
     const ALIASES: u32 = 5;
@@ -290,14 +285,32 @@ mod tests {
         (run(&queries, &distinct.of), run(&targets, &all))
     }
 
+    /// Pairs of both, which have none in common, with the value 1.
+    fn union(a: &Csr, b: &Csr) -> Csr {
+        let mut all = CsrBuilder::new();
+        for (a, b) in a.iter().zip(b.iter()) {
+            let mut labels = [a.indices, b.indices].concat();
+            labels.sort_unstable();
+            labels.dedup();
+            all.push(labels.into_iter().map(|l| (l, 1.0)));
+        }
+        all.finish(a.cols()).unwrap()
+    }
+
     #[test]
     fn what_pages_know_is_found_again_and_neither_chance_nor_propagation_finds_it() {
         let world = world();
         let (neighbours, propagation) = mapped(&world);
         let mapping = Mapping::new(Direction::Label, &world.starts, &neighbours, world.rows.len()).unwrap();
-        let found =
-            recover(Hiding::Given, &mapping, &world.known, &world.linked, (10, 0.8), Some(&propagation))
-                .unwrap();
+        let found = recover(
+            Hiding::Given,
+            &mapping,
+            &world.known,
+            &world.linked,
+            (&rule(10, 0.8), &Guard::default()),
+            Some(&propagation),
+        )
+        .unwrap();
         assert!(found.recall >= 0.95 && found.precision > 0.9, "{found:?}");
         assert!(found.random < 0.05 && found.propagation.unwrap() < 0.3, "{found:?}");
     }
@@ -306,7 +319,7 @@ mod tests {
     fn systematic_hiding_takes_whole_clusters_and_they_are_found_again() {
         let world = world();
         let (neighbours, _) = mapped(&world);
-        let y = union(&world.known, &world.linked).unwrap();
+        let y = union(&world.known, &world.linked);
         let x = Csr::new(
             y.rows(),
             y.rows(),
@@ -330,7 +343,9 @@ mod tests {
             );
         }
         let mapping = Mapping::new(Direction::Label, &world.starts, &neighbours, world.rows.len()).unwrap();
-        let found = recover(Hiding::Systematic, &mapping, &left, &hidden, (10, 0.8), None).unwrap();
+        let found =
+            recover(Hiding::Systematic, &mapping, &left, &hidden, (&rule(10, 0.8), &Guard::default()), None)
+                .unwrap();
         assert!(found.recall >= 0.8 && found.random < 0.05, "{found:?}");
         assert!(hide_systematic(&y, &[0], 0.2, 5).is_err());
     }
@@ -348,26 +363,50 @@ mod tests {
             ids: vec![1, 3, 0, -1, -1, -1, -1, -1],
             cosines: vec![0.8, 0.6, 0.8, -1.0, -1.0, -1.0, -1.0, -1.0],
         };
-        let found = recover(Hiding::Given, &mapping, &known, &hidden, (2, 0.8), Some(&near)).unwrap();
+        let found = recover(
+            Hiding::Given,
+            &mapping,
+            &known,
+            &hidden,
+            (&rule(2, 0.8), &Guard::default()),
+            Some(&near),
+        )
+        .unwrap();
         assert_eq!((found.hidden, found.added, found.found), (2, 2, 1));
         assert_eq!((found.recall, found.precision), (0.5, 0.5));
         assert!((found.random - 2.0 / 3.0 / 2.0).abs() < 1e-12);
         assert_eq!(found.propagation, Some(0.5));
-        let one = recover(Hiding::Given, &mapping, &known, &hidden, (1, 0.8), Some(&near)).unwrap();
+        let one = recover(
+            Hiding::Given,
+            &mapping,
+            &known,
+            &hidden,
+            (&rule(1, 0.8), &Guard::default()),
+            Some(&near),
+        )
+        .unwrap();
         assert_eq!((one.added, one.propagation), (1, Some(0.5)));
-        let none = recover(Hiding::Given, &mapping, &known, &hidden, (2, 1.1), Some(&near)).unwrap();
+        let none = recover(
+            Hiding::Given,
+            &mapping,
+            &known,
+            &hidden,
+            (&rule(2, 1.1), &Guard::default()),
+            Some(&near),
+        )
+        .unwrap();
         assert_eq!((none.added, none.recall, none.random, none.propagation), (0, 0.0, 0.0, Some(0.0)));
     }
 
     #[test]
     fn uniform_hiding_hides_about_its_share_and_the_rest_is_the_rest() {
         let world = world();
-        let y = union(&world.known, &world.linked).unwrap();
+        let y = union(&world.known, &world.linked);
         let hidden = hide_uniform(&y, 0.3, 1);
         let left = rest(&y, &hidden);
         assert_eq!(hidden.nnz() + left.nnz(), y.nnz());
         assert!((hidden.nnz() as f64 / y.nnz() as f64 - 0.3).abs() < 0.06);
-        assert_eq!(union(&hidden, &left).unwrap(), y);
+        assert_eq!(union(&hidden, &left), y);
         assert_eq!(hide_uniform(&y, 0.3, 1), hidden);
     }
 }

@@ -10,7 +10,9 @@ use xmc_data::Csr;
 
 use super::Neighbours;
 use super::agreement::{Confirmation, Coverage, Difference, confirmation};
+use super::build::BuildConfig;
 use super::invariants::Invariants;
+use super::leaks::Guard;
 use super::mapping::Mapping;
 use super::recovery::{Hiding, Recovery, hide_systematic, hide_uniform, recover, rest};
 use super::statistics::Statistics;
@@ -19,10 +21,8 @@ use crate::error::{Error, Result};
 /// Settings of a validation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ValidateConfig {
-    /// Neighbours of a text that were used.
-    pub k: usize,
-    /// Least sigma of a new pair.
-    pub tau: f32,
+    /// How the matrix was built, and is built again without hidden pairs.
+    pub build: BuildConfig,
     /// Share of the pairs that is hidden.
     pub share: f64,
     /// Neighbours that count as covered.
@@ -33,7 +33,7 @@ pub struct ValidateConfig {
 
 impl Default for ValidateConfig {
     fn default() -> Self {
-        ValidateConfig { k: 10, tau: 0.8, share: 0.1, coverage_k: 100, seed: 0 }
+        ValidateConfig { build: BuildConfig::default(), share: 0.1, coverage_k: 100, seed: 0 }
     }
 }
 
@@ -46,6 +46,8 @@ pub struct Inputs<'a> {
     pub augmented: &'a Csr,
     /// Neighbours of the synthetic texts.
     pub mapping: Mapping<'a>,
+    /// What must get no new pair.
+    pub guard: &'a Guard,
     /// Neighbours of each target among the targets, for propagation.
     pub propagation: Option<&'a Neighbours>,
     /// The cluster of each label, for systematic hiding.
@@ -89,12 +91,12 @@ pub fn validate(inputs: &Inputs<'_>, config: &ValidateConfig) -> Result<Report> 
     let hidden_coverage = |hidden: &Csr| Coverage::new(mapping, hidden, config.coverage_k);
     Ok(Report {
         settings: config.clone(),
-        invariants: Invariants::new(original, augmented, config.tau),
+        invariants: Invariants::new(original, augmented, config.build.tau),
         statistics: Statistics::new(original, augmented),
         recovery: recoveries(inputs, config)?,
         coverage: Coverage::new(mapping, original, config.coverage_k)?,
         hidden_coverage: inputs.hidden.map(hidden_coverage).transpose()?,
-        confirmation: confirmation(mapping, original, config.k)?,
+        confirmation: confirmation(mapping, original, config.build.k)?,
         difference: inputs.other.map(|other| Difference::new(augmented, other)).transpose()?,
     })
 }
@@ -102,7 +104,8 @@ pub fn validate(inputs: &Inputs<'_>, config: &ValidateConfig) -> Result<Report> 
 fn recoveries(inputs: &Inputs<'_>, config: &ValidateConfig) -> Result<Vec<Recovery>> {
     let y = inputs.original;
     let run = |hiding, known: &Csr, hidden: &Csr| {
-        recover(hiding, &inputs.mapping, known, hidden, (config.k, config.tau), inputs.propagation)
+        let rule = (&config.build, inputs.guard);
+        recover(hiding, &inputs.mapping, known, hidden, rule, inputs.propagation)
     };
     let hidden = hide_uniform(y, config.share, config.seed);
     let mut found = vec![run(Hiding::Uniform, &rest(y, &hidden), &hidden)?];
@@ -199,6 +202,7 @@ mod tests {
             original: &original,
             augmented: &augmented,
             mapping: Mapping::new(Direction::Label, &[0, 2, 2, 5], &neighbours, 6)?,
+            guard: &Guard::default(),
             propagation: None,
             clusters: Some(&[0, 0, 1]),
             hidden: Some(&hidden),
@@ -209,7 +213,11 @@ mod tests {
 
     #[test]
     fn the_worked_example_is_sound_and_its_numbers_have_names() {
-        let report = report(&ValidateConfig { k: 3, ..ValidateConfig::default() }).unwrap();
+        let report = report(&ValidateConfig {
+            build: BuildConfig { k: 3, ..BuildConfig::default() },
+            ..ValidateConfig::default()
+        })
+        .unwrap();
         let value = |name: &str| report.value(name).unwrap();
         assert_eq!((value("violations"), value("new")), (0.0, 2.0));
         assert!((value("new-ratio") - 0.4).abs() < 1e-12);

@@ -33,7 +33,6 @@ const AT_ONCE: usize = 1 << 15;
 #[derive(Debug)]
 pub struct Cells {
     dim: usize,
-    labels: usize,
     centroids: LabelEmbeddings,
     /// Ids of the labels of each cell, rising.
     members: Vec<Vec<u32>>,
@@ -74,18 +73,12 @@ impl Cells {
             .iter()
             .map(|ids| LabelEmbeddings::from_values(dim, rows_of(labels, ids)?.host(), labels.dtype()))
             .collect::<Result<_>>()?;
-        Ok(Cells { dim, labels: n, centroids, members, lists })
+        Ok(Cells { dim, centroids, members, lists })
     }
 
     /// Number of cells.
     pub fn count(&self) -> usize {
         self.members.len()
-    }
-
-    /// Bytes of all cells.
-    pub fn bytes(&self) -> u64 {
-        let lists: u64 = self.lists.iter().map(LabelEmbeddings::bytes).sum();
-        lists + self.centroids.bytes() + 4 * self.labels as u64
     }
 
     /// The best `k` labels of every row of `queries [b, d]` among those of the `probes` cells that fit it best.

@@ -6,6 +6,7 @@ mod answers;
 mod decoder;
 mod embedding;
 mod killed;
+mod stages;
 #[allow(dead_code, reason = "shared with other tests")]
 #[path = "../toy/mod.rs"]
 mod toy;

@@ -32,6 +32,12 @@ pub(crate) enum Stage {
     Build(Build),
     Validate(Validate),
     Sweep(Sweep),
+    /// Say which threshold suits the known pairs
+    ///
+    /// A share of them (validate.share) plays the missing ones: how many does each threshold suggest, and how much else? The
+    /// one with the largest F1 is named first; build with it by --set build.tau=... It errs on the high side: what is not
+    /// known may be right.
+    Calibrate(OfRun),
     Explain(Explain),
     Finetune(Finetune),
     SimulateBias(SimulateBias),
@@ -105,7 +111,8 @@ pub(crate) struct RunAll {
 /// Answers are kept in RUN/generated as they come: after a crash, or where a limit was reached, the same command goes on,
 /// and nothing is asked twice unless the prompt or the way of drawing has changed. Generators (generator.kind): extractive
 /// takes titles and telling phrases of the metadata; decoder is a language model on this machine (generator.path=FILE.gguf);
-/// http one behind an OpenAI-compatible address (http.url, http.model, http.key_env); replay takes texts from elsewhere.
+/// http one behind an OpenAI-compatible address (http.url, http.model, http.key_env); replay takes texts of another program
+/// (generator.path=FILE.jsonl with {"source": name or number, "text"} a line).
 ///
 /// What a language model reads is a template: generator.template is instructed, fields, or a TOML file such as
 ///

@@ -50,5 +50,5 @@ pub(super) fn run(verb: &Finetune, terminal: &Terminal) -> Result<Outcome> {
     let report = finetune(&task, &config, terminal)?;
     terminal.stage_over();
     terminal.say(&format!("{}: a decoder that has learned {} examples\n", out.display(), report.examples));
-    print(&serde_json::to_value(&report)?, verb.json)
+    print(&report, verb.json)
 }

@@ -40,5 +40,5 @@ pub(super) fn run(verb: &SimulateBias, terminal: &Terminal) -> Result<Outcome> {
         "{0}: training rows as a log would have them, complete test rows; hidden pairs in hidden.trn.npz\n",
         verb.out.display()
     ));
-    print(&serde_json::to_value(&simulated.report)?, verb.json)
+    print(&simulated.report, verb.json)
 }

@@ -109,6 +109,9 @@ impl Default for HttpConfig {
     }
 }
 
+/// Requests under way at most: each has a thread of its own.
+pub(super) const THREADS: usize = 1024;
+
 /// A language model behind HTTP.
 pub struct Http {
     config: HttpConfig,
@@ -198,10 +201,6 @@ fn failed(prompt: &Prompt, problem: &str) -> Answer {
 }
 
 impl Generate for Http {
-    fn model_id(&self) -> String {
-        format!("http:{}:{}", self.config.url.trim_end_matches('/'), self.config.model)
-    }
-
     fn generate(
         &mut self,
         prompts: &mut dyn Iterator<Item = Prompt>,
@@ -213,9 +212,9 @@ impl Generate for Http {
         let (tell, told) = mpsc::channel();
         let asked = Mutex::new(asked);
         std::thread::scope(|threads| {
-            for _ in 0..self.config.concurrency {
+            for thread in 0..self.config.concurrency {
                 let (tell, asked, limits, stop, this) = (tell.clone(), &asked, &limits, &stop, &*self);
-                threads.spawn(move || {
+                let work = move || {
                     loop {
                         let next = asked.lock().unwrap_or_else(PoisonError::into_inner).recv();
                         let Ok(prompt) = next else { return };
@@ -223,7 +222,15 @@ impl Generate for Http {
                             return;
                         }
                     }
-                });
+                };
+                // With fewer threads than asked for it takes longer.
+                match std::thread::Builder::new().spawn_scoped(threads, work) {
+                    Err(problem) if thread == 0 => {
+                        return Err(Error::Mismatch(format!("no thread can be started: {problem}")));
+                    }
+                    Err(_) => break,
+                    Ok(_) => {}
+                }
             }
             drop(tell);
             let mut under_way = 0;
@@ -252,15 +259,30 @@ impl Generate for Http {
     }
 }
 
-/// Refuses what is no name of an environment variable, and does not show it: it may be the key itself.
+/// Refuses what is no usual name of an environment variable, and does not show it: it may be the key itself.
 pub(super) fn check_key_env(name: &str) -> xmc_data::error::Result<()> {
-    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    if !name.is_empty() && name.bytes().all(word) && !name.starts_with(|c: char| c.is_ascii_digit()) {
+    let usual = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    if !name.is_empty() && name.bytes().all(usual) && !name.starts_with(|c: char| c.is_ascii_digit()) {
         return Ok(());
     }
-    let expected =
-        "the name of an environment variable, such as API_KEY; the key itself belongs into the variable";
+    let expected = "the name of an environment variable in capital letters, such as API_KEY; the key itself belongs into the \
+                    variable";
     Err(Invalid::config("http.key_env", "something else", expected))
+}
+
+/// Host and port of an address; nothing of one with a password in it is shown.
+pub(super) fn host(url: &str) -> xmc_data::error::Result<&str> {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let host = rest.and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
+    if url.contains('@') {
+        let expected =
+            "an address without user and password; a key goes into an environment variable (http.key_env)";
+        return Err(Invalid::config("http.url", "an address with `@`", expected));
+    }
+    if host.is_empty() {
+        return Err(Invalid::config("http.url", url, "an address such as http://localhost:8080/v1"));
+    }
+    Ok(host)
 }
 
 /// The key in the environment variable `name`.
@@ -276,18 +298,15 @@ fn key_of(name: &str) -> Result<String> {
 }
 
 fn check(config: &HttpConfig) -> Result<()> {
-    let rest = config.url.strip_prefix("https://").or_else(|| config.url.strip_prefix("http://"));
-    let host = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
-    if host.contains('@') {
-        // Not shown: it holds a password.
-        let expected =
-            "an address without user and password; a key goes into an environment variable (http.key_env)";
-        return Err(Invalid::config("http.url", "an address with `@`", expected).into());
-    }
+    host(&config.url)?;
     let checks = [
-        ("http.url", config.url.clone(), !host.is_empty(), "an address such as http://localhost:8080/v1"),
         ("http.model", config.model.clone(), !config.model.is_empty(), "the model's name at the endpoint"),
-        ("http.concurrency", config.concurrency.to_string(), config.concurrency > 0, "at least 1"),
+        (
+            "http.concurrency",
+            config.concurrency.to_string(),
+            (1..=THREADS).contains(&config.concurrency),
+            "from 1 to 1024",
+        ),
         ("http.attempts", config.attempts.to_string(), config.attempts > 0, "at least 1"),
         (
             "http.requests_per_minute",

@@ -41,7 +41,6 @@ pub struct LanguageModel {
     decoder: Decoder,
     reader: Reader,
     writing: Writing,
-    id: String,
 }
 
 impl LanguageModel {
@@ -51,7 +50,7 @@ impl LanguageModel {
         writing.sampling.check()?;
         let reader = Reader::new(&source, template)?;
         let decoder = Decoder::open(&source, Quantization::Stored, PrecisionChoice::Auto.resolve())?;
-        Ok(LanguageModel { decoder, reader, writing, id: model_id(&source)? })
+        Ok(LanguageModel { decoder, reader, writing })
     }
 
     fn prefix(&self) -> Result<Option<Prefix>> {
@@ -142,10 +141,6 @@ struct Asked {
 }
 
 impl Generate for LanguageModel {
-    fn model_id(&self) -> String {
-        self.id.clone()
-    }
-
     fn generate(
         &mut self,
         prompts: &mut dyn Iterator<Item = Prompt>,

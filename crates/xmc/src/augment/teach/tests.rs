@@ -9,10 +9,6 @@ struct Teacher {
 }
 
 impl Generate for Teacher {
-    fn model_id(&self) -> String {
-        "a few lines".to_owned()
-    }
-
     fn generate(
         &mut self,
         prompts: &mut dyn Iterator<Item = Prompt>,

@@ -69,7 +69,17 @@ impl Dataset {
     /// Writes a folder with text files packed as asked. The folder appears complete or not at all; one that exists
     /// must be empty.
     pub fn save_packed(&self, dir: &Path, packing: Packing) -> Result<()> {
-        folder::save(self, dir, packing)
+        folder::save(self, dir, packing, |_| Ok(()))
+    }
+
+    /// [`Dataset::save`], with files of the caller: `beside` writes them into the folder that it is given, before that
+    /// appears.
+    pub fn save_with<E: From<Error>>(
+        &self,
+        dir: &Path,
+        beside: impl FnOnce(&Path) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        folder::save(self, dir, Packing::Plain, beside)
     }
 
     /// The test part, or an error that says how to get one.

@@ -136,14 +136,20 @@ fn spellings(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// Writes into a hidden sibling folder, then renames it.
-pub(super) fn save(data: &Dataset, dir: &Path, packing: Packing) -> Result<()> {
+/// Writes into a hidden sibling folder, has `beside` add files to it, then renames it.
+pub(super) fn save<E: From<Error>>(
+    data: &Dataset,
+    dir: &Path,
+    packing: Packing,
+    beside: impl FnOnce(&Path) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
     if fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(Error::file(dir, "exists and is not empty: remove it or choose another folder"));
+        return Err(Error::file(dir, "exists and is not empty: remove it or choose another folder").into());
     }
     let hidden = FolderAside::new(dir)?;
     write_files(data, hidden.path(), packing)?;
-    fs::rename(hidden.path(), dir).map_err(Error::io(dir))
+    beside(hidden.path())?;
+    Ok(fs::rename(hidden.path(), dir).map_err(Error::io(dir))?)
 }
 
 fn write_files(data: &Dataset, dir: &Path, packing: Packing) -> Result<()> {

@@ -4,14 +4,12 @@
 //! features, labels and test part are the same, the training labels have the new pairs with their values. Any method
 //! trains on that; what it makes of values below 1 is a setting of the method.
 
-use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use xmc_data::Strings;
 use xmc_data::dataset::{Dataset, Part};
-use xmc_data::formats::atomic::FolderAside;
 use xmc_data::formats::npz;
-use xmc_data::{Csr, Strings};
 
 use super::build::{BuildReport, Built};
 use super::files::{AUGMENTED, BUILT, PROVENANCE};
@@ -39,22 +37,13 @@ impl Built {
     /// Writes `data`, from whose training labels this was built, with the augmented ones, and the report beside them. The
     /// folder appears complete or not at all; one that exists must be empty.
     pub fn save_dataset(&self, data: &Dataset, dir: &Path) -> Result<()> {
-        save_dataset(data, &self.y, &self.report, dir)
+        let (y, old) = (&self.y, &data.train.y);
+        if (y.rows(), y.cols()) != (old.rows(), old.cols()) {
+            let [a, b] = [y, old].map(|m| format!("[{}, {}]", m.rows(), m.cols()));
+            let problem = format!("training labels {b}, but the augmented ones are {a}");
+            return Err(Error::file(&data.path, problem));
+        }
+        let data = Dataset { train: Part { y: y.clone(), ..data.train.clone() }, ..data.clone() };
+        data.save_with(dir, |dir| write_json(&dir.join(BUILT), &self.report))
     }
-}
-
-fn save_dataset(data: &Dataset, y: &Csr, report: &BuildReport, dir: &Path) -> Result<()> {
-    let old = &data.train.y;
-    if (y.rows(), y.cols()) != (old.rows(), old.cols()) {
-        let [a, b] = [y, old].map(|m| format!("[{}, {}]", m.rows(), m.cols()));
-        return Err(Error::file(&data.path, format!("training labels {b}, but the augmented ones are {a}")));
-    }
-    if fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(Error::file(dir, "exists and is not empty: remove it or choose another folder"));
-    }
-    let hidden = FolderAside::new(dir)?;
-    let data = Dataset { train: Part { y: y.clone(), ..data.train.clone() }, ..data.clone() };
-    data.save(hidden.path())?;
-    write_json(&hidden.path().join(BUILT), report)?;
-    fs::rename(hidden.path(), dir).map_err(Error::io(dir))
 }

@@ -11,13 +11,11 @@
 //! shares no word with a text is then never shown. Test rows stay complete, which makes their scores unbiased; what a
 //! biased test would hold, the labels among the `test_topk` best, is kept beside them.
 
-use std::fs;
 use std::path::Path;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use xmc_data::dataset::{Dataset, Part};
-use xmc_data::formats::atomic::FolderAside;
 use xmc_data::formats::npz;
 use xmc_data::text::{Vectorizer, VectorizerConfig};
 use xmc_data::topk::by_score;
@@ -306,18 +304,13 @@ impl Simulated {
     /// Writes a data set folder, with what was taken away beside it. The folder appears complete or not at all; one that
     /// exists must be empty.
     pub fn save(&self, dir: &Path) -> Result<()> {
-        if fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
-            return Err(Error::file(dir, "exists and is not empty: remove it or choose another folder"));
-        }
-        let hidden = FolderAside::new(dir)?;
-        let aside = hidden.path();
-        self.data.save(aside)?;
-        npz::write(&aside.join(HIDDEN_FILE), &self.hidden)?;
-        if let Some(test) = &self.biased_test {
-            npz::write(&aside.join(BIASED_TEST_FILE), test)?;
-        }
-        write_json(&aside.join(REPORT_FILE), &self.report)?;
-        fs::rename(aside, dir).map_err(Error::io(dir))
+        self.data.save_with(dir, |dir| {
+            npz::write(&dir.join(HIDDEN_FILE), &self.hidden)?;
+            if let Some(test) = &self.biased_test {
+                npz::write(&dir.join(BIASED_TEST_FILE), test)?;
+            }
+            write_json(&dir.join(REPORT_FILE), &self.report)
+        })
     }
 }
 

@@ -3,14 +3,13 @@
 //! All labels stay, with their ids and names, so that a model can still predict those that were not sampled. Training rows
 //! without a pair go; the pairs that do not count are numbered anew; the test part stays as it is.
 
-use std::fs;
 use std::path::Path;
 
 use xmc_data::dataset::{Dataset, Part};
-use xmc_data::formats::atomic::{FolderAside, write_atomically};
 
 use super::Sample;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::run::write_json;
 
 /// What was sampled, beside the data.
 pub const SAMPLE_FILE: &str = "sample.json";
@@ -28,15 +27,6 @@ impl Sample {
     /// Writes the sampled part of `data` as a folder, and beside it what was sampled. The folder appears complete or not
     /// at all; one that exists must be empty.
     pub fn save(&self, data: Dataset, seed: u64, dir: &Path) -> Result<()> {
-        if fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
-            return Err(Error::file(dir, "exists and is not empty: remove it or choose another folder"));
-        }
-        let hidden = FolderAside::new(dir)?;
-        self.of(data, seed).save(hidden.path())?;
-        let path = hidden.path().join(SAMPLE_FILE);
-        write_atomically(&path, |file| {
-            serde_json::to_writer(file, self).map_err(|e| xmc_data::Error::file(&path, e.to_string()))
-        })?;
-        fs::rename(hidden.path(), dir).map_err(Error::io(dir))
+        self.of(data, seed).save_with(dir, |dir| write_json(&dir.join(SAMPLE_FILE), self))
     }
 }

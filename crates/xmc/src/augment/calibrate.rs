@@ -110,7 +110,7 @@ pub fn calibrate(mapping: &Mapping<'_>, y: &Csr, k: usize, share: f64, seed: u64
 
 /// Threshold of a step.
 fn tau(step: usize) -> f32 {
-    0.5 + step as f32 / (2 * STEPS) as f32
+    (STEPS + step) as f32 / (2 * STEPS) as f32
 }
 
 /// The last step whose threshold a sigma reaches.

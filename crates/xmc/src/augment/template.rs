@@ -276,6 +276,18 @@ mod tests {
     }
 
     #[test]
+    fn a_model_that_follows_instructions_is_told_what_to_do_first_and_last() {
+        let prompt = Template::instructed(Direction::Instance).fill(&item(Some(page())), &cut).unwrap();
+        assert_eq!(
+            prompt,
+            "You help a librarian. Read one text and name the subjects that it is about, as a catalogue would list them: short \
+             names in the language of the text, broad ones too. Use only what is said here. Each subject stands on a line of \
+             its own, without numbers or remarks.\n\nText: The sea\nTitle: Whales\nKnown subjects:\na\nb\nc\nContent:\n\
+             One two three four five\nName up to 10 subjects."
+        );
+    }
+
+    #[test]
     fn pages_are_cut_by_characters_and_by_tokens() {
         let parts = vec!["{{{known}}} {body}".to_owned()];
         let template = Template { parts, known: 2, body_tokens: 2, ..Template::default() };

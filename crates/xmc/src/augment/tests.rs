@@ -105,12 +105,8 @@ fn cases() -> impl Strategy<Value = (Vec<u64>, Neighbours, Csr, BuildConfig)> {
             }
             let mut y = CsrBuilder::new();
             for _ in 0..targets {
-                y.push(
-                    (0..counts.len() as u32)
-                        .filter(|_| draws.below(3) == 0)
-                        .map(|l| (l, 1.0))
-                        .collect::<Vec<_>>(),
-                );
+                let labels: Vec<u32> = (0..counts.len() as u32).filter(|_| draws.below(3) == 0).collect();
+                y.push(labels.into_iter().map(|l| (l, [1.0, 1.0, 0.5, 2.0][draws.below(4) as usize])));
             }
             let y = y.finish(counts.len()).unwrap();
             let config = BuildConfig { k, tau: 0.4 + f32::from(tau) / 10.0, ..BuildConfig::default() };
@@ -160,10 +156,10 @@ proptest! {
         let now = entries(&found.y);
         prop_assert_eq!(&now, &twin(&starts, &near, &y, &config));
         if config.k == 0 || config.tau > 1.0 {
-            prop_assert_eq!(&found.y, &y);
+            prop_assert!(found.pairs.is_empty());
         }
         for (place, value) in entries(&y) {
-            prop_assert!(value == 1.0 && now[&place] == 1.0);
+            prop_assert!(now[&place] >= value.min(1.0) && now[&place] <= 1.0);
         }
         // Each new pair has one source, whose best text gives its value.
         prop_assert_eq!(found.pairs.len(), found.y.nnz() - y.nnz());

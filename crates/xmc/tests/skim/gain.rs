@@ -77,13 +77,18 @@ fn the_augmented_matrix_teaches_what_the_log_hides() {
     let [ips, _] = measured(&world, weighted(y), &["value=weight"], dir.path());
     let [skim, skim_biased] = measured(&world, augmented.train.y, &[], dir.path());
     let shown = format!("R@10 {plain:.1} {ips:.1} {skim:.1}, biased P@1 {plain_biased:.1} {skim_biased:.1}");
+    println!("{shown}");
     assert!(skim >= plain + 20.0, "{shown}");
     assert!((ips - plain).abs() <= 3.0, "{shown}");
     assert!(plain_biased > 90.0, "{shown}");
 
     let report = run.validate(&Evidence::default()).unwrap();
     assert_eq!(report.invariants.violations, 0);
-    assert!(report.value("recovery.uniform.recall").unwrap() > 0.8, "{:?}", report.recovery);
+    // S-19, with phrases of the pages as texts.
+    for hiding in ["uniform", "systematic"] {
+        let value = |name: &str| report.value(&format!("recovery.{hiding}.{name}")).unwrap();
+        assert!(value("recall") >= 0.8 && value("random") < 0.05, "{:?}", report.recovery);
+    }
 }
 
 /// Everything that is there is used again, and a sweep embeds and searches nothing.

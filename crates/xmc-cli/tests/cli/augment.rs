@@ -115,7 +115,8 @@ fn what_is_wrong_is_said_with_what_to_do() {
     let say = |args: &[&str], code| problem(world.xmc(&[&["augment"], args].concat()).assert(), code);
     for (args, expected) in [
         (&["run", "--run", "elsewhere"][..], "`xmc augment init` begins a run"),
-        (&["build", "--run", "run"], "start_indices.npy"),
+        (&["parse", "--run", "run"], "keys.txt: is not there: `xmc augment generate --run run`"),
+        (&["build", "--run", "run"], "start_indices.npy: is not there: `xmc augment parse --run run`"),
         (&["generate", "--run", "run", "--set", "generator.kind=decoder"], "generator.path"),
         (&["generate", "--run", "run", "--set", "generator.knd=decoder"], "generator.kind"),
         (&["validate", "--run", "run", "--fail-under", "recall"], "expected name=number"),

@@ -112,6 +112,9 @@ impl Default for HttpConfig {
 /// Requests under way at most: each has a thread of its own.
 pub(super) const THREADS: usize = 1024;
 
+/// Prompts of which one at least must be answered, or refused for what it says.
+const SILENT: usize = 8;
+
 /// A language model behind HTTP.
 pub struct Http {
     config: HttpConfig,
@@ -148,7 +151,7 @@ impl Http {
     }
 
     /// One prompt, tried until it is answered, refused or tried often enough.
-    fn answer(&self, prompt: &Prompt, limits: &Limits, stop: &AtomicBool) -> Result<Option<Answer>> {
+    fn answer(&self, prompt: &Prompt, limits: &Limits, stop: &AtomicBool) -> Result<Option<Outcome>> {
         let body = request::body(&self.config, prompt);
         let guess = prompt.text.len() as u64 / 4 + self.config.max_new_tokens as u64;
         let mut backoff = Backoff::new(self.config.wait, prompt.seed);
@@ -163,12 +166,14 @@ impl Http {
             match request::send(&self.agent, &self.config, self.key.as_deref(), &body) {
                 Ok(reply) => {
                     limits.spent(guess, &reply, &self.config);
-                    return Ok(Some(answered(prompt, reply)));
+                    return Ok(Some(Outcome { answer: answered(prompt, reply), given_up: false }));
                 }
                 Err(Failure::Fatal(problem)) => {
                     return Err(Error::Mismatch(format!("{}: {problem}", self.config.url)));
                 }
-                Err(Failure::Item(problem)) => return Ok(Some(failed(prompt, &problem))),
+                Err(Failure::Item(problem)) => {
+                    return Ok(Some(Outcome { answer: failed(prompt, &problem), given_up: false }));
+                }
                 Err(Failure::Passing { problem: why, after, everyone }) => {
                     let wait = backoff.next(after);
                     if everyone {
@@ -180,7 +185,44 @@ impl Http {
                 }
             }
         }
-        Ok(Some(failed(prompt, &format!("{problem} (tried {} times)", self.config.attempts))))
+        let problem = format!("{problem} (tried {} times)", self.config.attempts);
+        Ok(Some(Outcome { answer: failed(prompt, &problem), given_up: true }))
+    }
+}
+
+/// What became of a prompt.
+struct Outcome {
+    answer: Answer,
+    /// Whether it was tried as often as allowed.
+    given_up: bool,
+}
+
+/// Prompts that were given up before the first answer of all. An endpoint that answers nothing is an error, and no reason to
+/// write down that each prompt fails.
+#[derive(Default)]
+struct Silence {
+    given_up: Vec<Answer>,
+    over: bool,
+}
+
+impl Silence {
+    /// What may be kept now.
+    fn hear(&mut self, outcome: Outcome) -> Result<Vec<Answer>> {
+        if self.over {
+            return Ok(vec![outcome.answer]);
+        }
+        let Outcome { answer, given_up } = outcome;
+        if !given_up {
+            self.over = true;
+            self.given_up.push(answer);
+            return Ok(std::mem::take(&mut self.given_up));
+        }
+        self.given_up.push(answer);
+        if self.given_up.len() < SILENT {
+            return Ok(Vec::new());
+        }
+        let why = self.given_up.first().map_or("", |answer| answer.text.as_str());
+        Err(Error::Mismatch(format!("the endpoint has answered none of the first {SILENT} prompts: {why}")))
     }
 }
 
@@ -233,7 +275,7 @@ impl Generate for Http {
                 }
             }
             drop(tell);
-            let mut under_way = 0;
+            let (mut under_way, mut silence) = (0, Silence::default());
             let mut outcome = Ok(());
             loop {
                 // What runs out stops new requests; answers that are paid for are still kept.
@@ -247,14 +289,17 @@ impl Generate for Http {
                 }
                 let Ok(result) = told.recv() else { break };
                 under_way -= 1;
-                let kept = result.and_then(|answer| answer.map_or(Ok(()), &mut *done));
+                let heard =
+                    result.and_then(|heard| heard.map_or(Ok(Vec::new()), |heard| silence.hear(heard)));
+                let kept = heard.and_then(|answers| answers.into_iter().try_for_each(&mut *done));
                 if let Err(problem) = kept {
                     stop.store(true, Ordering::Relaxed);
                     outcome = outcome.and(Err(problem));
                 }
             }
             drop(ask);
-            outcome
+            // So few prompts that none of them tells of the others.
+            outcome.and_then(|()| silence.given_up.into_iter().try_for_each(done))
         })
     }
 }

@@ -256,3 +256,26 @@ fn what_cannot_be_asked_is_refused_before() {
     let problem = with(|config| config.key_env = Some(KEY.to_owned()));
     assert!(problem.contains("http.key_env") && !problem.contains("sk-"), "{problem}");
 }
+
+#[test]
+fn an_endpoint_that_answers_nothing_ends_the_run_and_no_prompt_is_said_to_fail() {
+    // A port that nobody listens on.
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = |concurrency| HttpConfig {
+        attempts: 2,
+        wait: Duration::from_millis(1),
+        concurrency,
+        ..config(&format!("http://{gone}/v1"))
+    };
+    let (outcome, answers) = run(config(3), 30);
+    let problem = outcome.unwrap_err().to_string();
+    assert!(
+        problem.contains("none of the first 8 prompts") && problem.contains("tried 2 times"),
+        "{problem}"
+    );
+    assert!(answers.is_empty(), "{answers:?}");
+    // Of a few prompts each is told of.
+    let (outcome, answers) = run(config(3), 7);
+    outcome.unwrap();
+    assert_eq!((answers.len(), answers[0].finish), (7, Finish::Failed));
+}

@@ -221,6 +221,16 @@ impl<'e> Pipeline<'e> {
         ValidateConfig { build, share: validate.share, coverage_k, seed: *seed }
     }
 
+    /// Refuses to go on without the file `name`, which `stage` writes.
+    fn after(&self, stage: &str, name: impl AsRef<Path>) -> Result<PathBuf> {
+        let path = self.dir.join(name);
+        if path.exists() {
+            return Ok(path);
+        }
+        let problem = format!("is not there: `xmc augment {stage} --run {}` writes it", self.dir.display());
+        Err(Error::file(&path, problem))
+    }
+
     /// Synthetic texts and their neighbours.
     fn found(&self) -> Result<Found> {
         let synthetic = self.synthetic()?;
@@ -230,7 +240,7 @@ impl<'e> Pipeline<'e> {
 
     /// The matrix that was built last, and how; by the settings where that is not written, as in runs of the release.
     fn built(&self, found: &Found) -> Result<(Csr, BuildConfig)> {
-        let (path, record) = (self.dir.join(AUGMENTED), self.dir.join(BUILT));
+        let (path, record) = (self.after("build", AUGMENTED)?, self.dir.join(BUILT));
         let augmented = npz::read(&path)?;
         if !record.exists() {
             return Ok((augmented, self.config.build.clone()));

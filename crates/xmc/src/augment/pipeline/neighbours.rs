@@ -98,6 +98,8 @@ impl Pipeline<'_> {
                 format!("{what} have changed since the neighbours were found: `xmc augment map` again");
             return Err(Error::file(&self.dir.join(NEIGHBOURS), problem));
         }
+        self.after("map", NEIGHBOURS)?;
+        self.after("map", COSINES)?;
         Neighbours::read(&self.dir, self.config.map.k)
     }
 

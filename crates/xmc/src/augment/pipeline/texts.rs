@@ -120,7 +120,8 @@ impl Pipeline<'_> {
     }
 
     fn parsed(&self) -> Result<(Synthetic, Counts)> {
-        let (items, path) = (self.items()?, self.dir.join(GENERATED).join(KEYS));
+        let path = self.after("generate", Path::new(GENERATED).join(KEYS))?;
+        let items = self.items()?;
         let (keys, mut cache) = (lines::read(&path)?, self.cache()?);
         let asking = Asking::new(&self.config)?;
         let ParseConfig { max_per_item, drop_known } = self.config.parse;
@@ -151,6 +152,7 @@ impl Pipeline<'_> {
 
     /// The synthetic texts that were parsed last.
     pub(super) fn synthetic(&self) -> Result<Synthetic> {
+        self.after("parse", STARTS)?;
         let synthetic = Synthetic::read(&self.dir)?;
         let (found, sources) = (synthetic.sources(), sources(&self.data, self.config.direction)?.len());
         if found != sources {

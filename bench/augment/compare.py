@@ -5,9 +5,10 @@ the log, from the log with propensity weights and from augmented logs are measur
 Usage: compare.py DATA --encoder DIR --xmc PROGRAM --work DIR [--decoder FILE.gguf] [options]
 
 DATA is a dataset folder with complete labels, DIR an encoder, PROGRAM target/release/xmc. Every matrix is made of the same
-log: `log`, `propensity` (its pairs with inverse propensities as values), `extractive` and, with --decoder, `few-shot` (a
-language model that is shown five examples), each with the threshold of the release and with a calibrated one. What lies in
---work already is not made again. Reports lie in --work as JSON; tables are printed.
+log: `log`, `propensity` (its pairs with inverse propensities as values), `complete-rows` (some of its rows have all their
+labels), `extractive` and, with --decoder, `few-shot` (a language model that is shown five examples) and `tuned` (the same
+model tuned on those complete rows), each with the threshold of the release and with a calibrated one. What lies in --work
+already is not made again. Reports lie in --work as JSON; tables are printed.
 """
 
 import argparse
@@ -29,6 +30,8 @@ TRAINING = {
     "dexml": ["--set", "validation=0", "--set", "tape_tokens=65536", "--set", "epochs=2", "--set", "positives=sample"],
 }
 # How propensities become costs of pairs; all other matrices keep the default of the method.
+# Rows that somebody has labelled completely: what a language model is tuned on.
+COMPLETE = 400
 WEIGHTED = {"xr-linear": [], "dexml": ["--set", "value=weight"]}
 
 
@@ -40,7 +43,7 @@ def arguments():
     parser.add_argument("--xmc", required=True)
     parser.add_argument("--work", required=True, type=Path)
     parser.add_argument("--methods", default="xr-linear,dexml")
-    parser.add_argument("--matrices", default="log,propensity,extractive,extractive-calibrated,few-shot,few-shot-calibrated")
+    parser.add_argument("--matrices", default="log,propensity,extractive,extractive-calibrated,few-shot,few-shot-calibrated,complete-rows,tuned,tuned-calibrated")
     parser.add_argument("--template", type=Path, default=HERE / "few-shot.toml")
     parser.add_argument("--tau", default="0.8")
     return parser.parse_args()
@@ -81,30 +84,69 @@ class Work:
         self.run("bias", "augment", "simulate-bias", "--data", self.args.data, "--out", out, "--encoder", self.args.encoder, "--topk", 20, "--test-topk", 20)
         return out
 
+    def complete(self):
+        """Rows with all their labels, and these labels."""
+        y = sp.load_npz(self.args.data / "Y.trn.npz").tocsr()
+        rows = np.sort(np.random.default_rng(0).choice(y.shape[0], COMPLETE, replace=False))
+        return rows, y
+
+    def copy(self, out, y):
+        """The log with other training labels."""
+        (out / "raw").mkdir(parents=True)
+        for path in self.log().glob("raw/*"):
+            os.link(path, out / "raw" / path.name)
+        os.link(self.log() / "Y.tst.npz", out / "Y.tst.npz")
+        sp.save_npz(out / "Y.trn.npz", y)
+
+    def complete_rows(self):
+        """The log, but for the complete rows."""
+        out = self.dir / "complete-rows"
+        if not out.exists():
+            rows, y = self.complete()
+            log = sp.load_npz(self.log() / "Y.trn.npz").tolil()
+            log[rows] = y[rows]
+            self.copy(out, log.tocsr().astype(np.float32))
+        return out
+
+    def tuned(self):
+        """The decoder, tuned on the complete rows."""
+        out, examples = self.dir / "tuned-decoder", self.dir / "examples.jsonl"
+        if not examples.exists():
+            rows, y = self.complete()
+            texts = (self.args.data / "raw/trn_X.txt").read_text().splitlines()
+            names = (self.args.data / "raw/Y.txt").read_text().splitlines()
+            lines = [
+                {"prompt": f"Text: {texts[row]}\nSubjects:\n", "completion": "\n".join(names[l] for l in y[row].indices)}
+                for row in rows
+            ]
+            examples.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        learn = ["--decoder", self.args.decoder, "--examples", examples, "--out", out]
+        learn += ["--set", "batch_size=16", "--set", "epochs=3"]
+        self.run("tuned.finetune", "augment", "finetune", *learn, *(["--resume"] if out.exists() else []))
+        return out
+
     def propensity(self):
         """The log with inverse propensities (A 0.55, B 1.5), their mean 1, as values."""
         out = self.dir / "propensity"
         if not out.exists():
-            (out / "raw").mkdir(parents=True)
-            for path in (self.log()).glob("raw/*"):
-                os.link(path, out / "raw" / path.name)
-            os.link(self.log() / "Y.tst.npz", out / "Y.tst.npz")
             y = sp.load_npz(self.log() / "Y.trn.npz").tocsr().astype(np.float32)
             counts = np.asarray((y > 0).sum(axis=0)).ravel()
             c = (np.log(y.shape[0]) - 1) * 2.5**0.55
             inverse = 1 + c * (counts + 1.5) ** -0.55
             y.data = inverse[y.indices].astype(np.float32)
             y.data /= y.data.mean()
-            sp.save_npz(out / "Y.trn.npz", y)
+            self.copy(out, y)
         return out
 
     def augmented(self, generator, calibrated):
         """The log with new pairs; the threshold is the release's or a calibrated one."""
         run, sets = self.dir / f"run-{generator}", []
         if not run.exists():
-            if generator == "few-shot":
-                sets = ["generator.kind=decoder", f"generator.path={json.dumps(str(self.args.decoder.resolve()))}"]
-                sets += [f"generator.template={json.dumps(str(self.args.template))}", "generator.max_new_tokens=64"]
+            if generator != "extractive":
+                tuned = generator == "tuned"
+                decoder, template = (self.tuned(), "fields") if tuned else (self.args.decoder, str(self.args.template))
+                sets = ["generator.kind=decoder", f"generator.path={json.dumps(str(decoder.resolve()))}"]
+                sets += [f"generator.template={json.dumps(template)}", "generator.max_new_tokens=64"]
             sets += ["exclude_test=true"]
             sets.append(f"encoder.path={json.dumps(str(self.args.encoder.resolve()))}")
             more = [word for set in sets for word in ("--set", set)]
@@ -123,8 +165,8 @@ class Work:
         return out
 
     def matrix(self, name):
-        if name in ("log", "propensity"):
-            return getattr(self, name)()
+        if name in ("log", "propensity", "complete-rows"):
+            return getattr(self, name.replace("-", "_"))()
         generator, _, calibrated = name.partition("-calibrated")
         return self.augmented(generator, name.endswith("calibrated"))
 
@@ -150,7 +192,7 @@ class Work:
 
     def costs(self, generator):
         """Seconds of each stage."""
-        for stage in ["generate", "parse", "embed", "map", "calibrate", "build", "validate"]:
+        for stage in ["finetune", "generate", "parse", "embed", "map", "calibrate", "build", "validate"]:
             kept = self.dir / f"{generator}.{stage}.json"
             if kept.exists():
                 cost = json.loads(kept.read_text())
@@ -173,7 +215,7 @@ def main():
             shares = [found[key] for key in ["recall", "random", "propagation", "precision"]]
             lines.append(f"| {name} | {found['added']} | {found['found']} | " + " | ".join(f"{x:.4f}" for x in shares) + " |")
     lines += ["", "| generator | stage | CPU s | wall s | peak RSS MB |", "|---" * 5 + "|"]
-    for generator in sorted({name.removesuffix("-calibrated") for name in matrices} - {"log", "propensity"}):
+    for generator in sorted({name.removesuffix("-calibrated") for name in matrices} - {"log", "propensity", "complete-rows"}):
         lines += work.costs(generator)
     print("\n".join(lines))
 

@@ -15,7 +15,7 @@ use super::build::{BuildReport, Built};
 use super::files::{AUGMENTED, BUILT, PROVENANCE};
 use super::provenance;
 use crate::error::{Error, Result};
-use crate::run::write_json;
+use crate::run::{remove, write_json};
 
 /// What stands beside a matrix in the folder of a run.
 #[derive(Serialize, Deserialize)]
@@ -29,6 +29,8 @@ pub(super) struct BuiltOf {
 impl Built {
     /// Writes matrix, provenance and report to the folder of a run; `neighbours` is a hash of what this was built from.
     pub fn write(&self, run: &Path, texts: &Strings, neighbours: String) -> Result<()> {
+        // An old record must not stand beside a new matrix, whenever the process ends.
+        remove(&run.join(BUILT))?;
         provenance::write(&run.join(PROVENANCE), &self.pairs, texts)?;
         npz::write(&run.join(AUGMENTED), &self.y)?;
         write_json(&run.join(BUILT), &BuiltOf { neighbours, report: self.report.clone() })

@@ -23,7 +23,7 @@ use crate::fingerprint::Fingerprint;
 use crate::index::{Dtype, LabelEmbeddings};
 use crate::model::encoder_folder::{stored_max_len, stored_tower};
 use crate::model::{Model, OpenOptions};
-use crate::run::write_json;
+use crate::run::{remove, write_json};
 
 /// Texts of a block.
 const BLOCK: usize = 8192;
@@ -180,9 +180,7 @@ pub fn embed_file(
     let mut blocks = Blocks::open(&path.with_extension("ongoing"), identity(&record)?)?;
     compute(embedder, texts, &mut blocks, events)?;
     // The old record must not stand beside new embeddings, whenever the process ends.
-    if beside.exists() {
-        fs::remove_file(&beside).map_err(Error::io(&beside))?;
-    }
+    remove(&beside)?;
     LabelEmbeddings::write(path, texts.len(), embedder.dim(), dtype, |rows| {
         let mut payload = Vec::new();
         for i in 0..blocks.len() {

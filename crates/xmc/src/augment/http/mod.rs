@@ -12,6 +12,7 @@
 mod limits;
 mod request;
 mod retry;
+mod silence;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,7 @@ use xmc_data::Error as Invalid;
 use self::limits::Limits;
 use self::request::{Failure, Reply};
 use self::retry::Backoff;
+use self::silence::{Outcome, Silence};
 use super::{Answer, Finish, Generate, Prompt};
 use crate::error::{Error, Result};
 
@@ -112,9 +114,6 @@ impl Default for HttpConfig {
 /// Requests under way at most: each has a thread of its own.
 pub(super) const THREADS: usize = 1024;
 
-/// Prompts of which one at least must be answered, or refused for what it says.
-const SILENT: usize = 8;
-
 /// A language model behind HTTP.
 pub struct Http {
     config: HttpConfig,
@@ -190,42 +189,6 @@ impl Http {
     }
 }
 
-/// What became of a prompt.
-struct Outcome {
-    answer: Answer,
-    /// Whether it was tried as often as allowed.
-    given_up: bool,
-}
-
-/// Prompts that were given up before the first answer of all. An endpoint that answers nothing is an error, and no reason to
-/// write down that each prompt fails.
-#[derive(Default)]
-struct Silence {
-    given_up: Vec<Answer>,
-    over: bool,
-}
-
-impl Silence {
-    /// What may be kept now.
-    fn hear(&mut self, outcome: Outcome) -> Result<Vec<Answer>> {
-        if self.over {
-            return Ok(vec![outcome.answer]);
-        }
-        let Outcome { answer, given_up } = outcome;
-        if !given_up {
-            self.over = true;
-            self.given_up.push(answer);
-            return Ok(std::mem::take(&mut self.given_up));
-        }
-        self.given_up.push(answer);
-        if self.given_up.len() < SILENT {
-            return Ok(Vec::new());
-        }
-        let why = self.given_up.first().map_or("", |answer| answer.text.as_str());
-        Err(Error::Mismatch(format!("the endpoint has answered none of the first {SILENT} prompts: {why}")))
-    }
-}
-
 fn answered(prompt: &Prompt, reply: Reply) -> Answer {
     Answer {
         key: prompt.key.clone(),
@@ -298,8 +261,7 @@ impl Generate for Http {
                 }
             }
             drop(ask);
-            // So few prompts that none of them tells of the others.
-            outcome.and_then(|()| silence.given_up.into_iter().try_for_each(done))
+            outcome.and_then(|()| silence.rest().into_iter().try_for_each(done))
         })
     }
 }

@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use xmc_data::Strings;
@@ -20,7 +19,7 @@ use crate::augment::map::{MapConfig, MapReport, map};
 use crate::augment::{Neighbours, Synthetic};
 use crate::error::{Error, Result};
 use crate::index::{Dtype, LabelEmbeddings};
-use crate::run::{create, write_json};
+use crate::run::{create, remove, write_json};
 
 /// What the neighbours were made of.
 const MAPPED: &str = "map.json";
@@ -217,12 +216,5 @@ impl MadeOf {
             (self.encoder == now.encoder, ENCODER),
         ];
         checks.into_iter().find(|(same, _)| !same).map(|(_, what)| what)
-    }
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(problem) if problem.kind() != ErrorKind::NotFound => Err(Error::io(path)(problem)),
-        _ => Ok(()),
     }
 }
